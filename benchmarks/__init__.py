@@ -1,0 +1,1 @@
+"""Benchmarks: accuracy and time of convexjax beside other solvers, every answer certified from outside."""

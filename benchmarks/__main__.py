@@ -1,0 +1,127 @@
+"""`python -m benchmarks sets | families | first_call`: see README.md beside this file."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import families, first_call, plots, problem_files, report
+from benchmarks.programs import Program
+from benchmarks.registry import SOLVERS
+from benchmarks.runner import Row, Settings, run
+from benchmarks.worker import Surroundings
+
+
+def main() -> None:
+    """Read the command line and run the command."""
+    arguments = parser().parse_args()
+    arguments.run(arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = top.add_subparsers(required=True)
+    sets = commands.add_parser("sets", help="standard test sets from files")
+    sets.set_defaults(run=run_sets)
+    sets.add_argument("--data", type=Path, required=True, help="folder with one folder of .npz files per set")
+    sets.add_argument("--set", action="append", required=True, dest="sets", help="name of a set; may be repeated")
+    sets.add_argument("--max-size", type=int, help="most variables and most rows (bounds are not rows)")
+    sets.add_argument("--limit", type=int, help="only the first N problems of each set, smallest first")
+    sets.add_argument("--names", type=lambda text: text.split(","), help="only these problems, separated by commas")
+    add_common(sets, threads=0, repeats=0)
+    generated = commands.add_parser("families", help="generated programs")
+    generated.set_defaults(run=run_families)
+    generated.add_argument("--family", choices=families.FAMILIES, required=True)
+    generated.add_argument(
+        "--sizes", default="50x100x10,200x400x20", help="dense_qp: variables x inequalities x equalities"
+    )
+    generated.add_argument("--count", type=int, help="programs (of each size); 1 for dense_qp and six_cones, else 200")
+    generated.add_argument("--plot", help="file to draw a picture in")
+    add_common(generated, threads=1, repeats=0)
+    first = commands.add_parser("first_call", help="time to trace, compile and run once, beside qpax")
+    first.set_defaults(run=run_first_call)
+    first.add_argument("--repeats", type=int, default=3)
+    first.add_argument("--threads", type=int, default=0, help="threads of each solver; 0: not limited")
+    first.add_argument("--timeout", type=float, default=300.0)
+    first.add_argument("--json", help="file to write the results to")
+    return top
+
+
+def add_common(command: argparse.ArgumentParser, threads: int, repeats: int) -> None:
+    """What every comparison of solvers can be told."""
+    command.add_argument("--solvers", default="convexjax,clarabel", help=f"of {', '.join(SOLVERS)}")
+    command.add_argument("--tol", type=float, default=1e-8, help="tolerance of the certificate")
+    command.add_argument("--f-tol", type=float, default=1e-6, help="relative tolerance of the optimal value")
+    command.add_argument("--repeats", "--repeat", type=int, nargs="?", const=3, default=repeats)
+    command.add_argument("--timeout", type=float, default=120.0, help="seconds for one answer")
+    command.add_argument("--threads", type=int, default=threads, help="threads of each solver; 0: not limited")
+    command.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
+    command.add_argument("--json", help="file to write the results to")
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The settings of a comparison."""
+    solvers = tuple(arguments.solvers.split(","))
+    unknown = [name for name in solvers if name not in SOLVERS]
+    if unknown:
+        raise SystemExit(f"unknown solver {', '.join(unknown)}; known: {', '.join(SOLVERS)}")
+    return Settings(
+        solvers=solvers,
+        tolerance=arguments.tol,
+        objective_tolerance=arguments.f_tol,
+        repeats=arguments.repeats,
+        timeout=arguments.timeout,
+        surroundings=Surroundings(threads=arguments.threads, cache=arguments.cache),
+    )
+
+
+def run_sets(arguments: argparse.Namespace) -> None:
+    """Problems from files."""
+    compare(programs_of_sets(arguments), arguments)
+
+
+def programs_of_sets(arguments: argparse.Namespace) -> Iterator[tuple[str, Program]]:
+    """(set, program), set by set."""
+    for name in arguments.sets:
+        files = problem_files.select_files(arguments.data / name, arguments.max_size, arguments.names)
+        for path in files[: arguments.limit]:
+            yield name, problem_files.load(path)
+
+
+def run_families(arguments: argparse.Namespace) -> None:
+    """Generated programs."""
+    sizes = [tuple(map(int, size.split("x"))) for size in arguments.sizes.split(",")]
+    count = arguments.count or (1 if arguments.family in ("dense_qp", "six_cones") else 200)
+    rows = compare(families.programs(arguments.family, sizes, count), arguments)
+    report.print_fastest(rows)
+    if arguments.plot:
+        plots.plot(rows, arguments.plot, arguments.tol, f"{arguments.family}, {report.processor()}")
+
+
+def run_first_call(arguments: argparse.Namespace) -> None:
+    """First calls in fresh processes."""
+    rows = first_call.measure(arguments.repeats, arguments.timeout, arguments.threads)
+    first_call.print_table(rows)
+    if arguments.json:
+        settings = Settings(solvers=("convexjax", "qpax"), surroundings=Surroundings(threads=arguments.threads))
+        content = {"machine": report.machine(settings), "rows": rows}
+        Path(arguments.json).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def compare(programs: Iterator[tuple[str, Program]], arguments: argparse.Namespace) -> list[Row]:
+    """Run, print as it goes, then the tables; write what was asked for."""
+    settings = settings_of(arguments)
+    rows = []
+    for row in run(programs, settings):
+        rows.append(row)
+        print(report.line(row), flush=True)
+    if rows:
+        report.print_tables(rows, settings)
+    if arguments.json:
+        report.write_json(arguments.json, rows, settings)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""The solvers a benchmark can name."""
+
+from benchmarks import conic_peers, quadratic_peers
+from benchmarks.solvers import Solver, prepare_convexjax, through_conic
+
+SOLVERS = {
+    "convexjax": Solver("convexjax", prepare_convexjax, conic=True),
+    "clarabel": Solver("clarabel", through_conic(conic_peers.prepare_clarabel), conic=True),
+    "moreau": Solver("moreau", through_conic(conic_peers.prepare_moreau), conic=True, accuracy=1e-6),
+    "moreau_ipm": Solver("moreau", through_conic(conic_peers.prepare_moreau_ipm), conic=True),
+    "qpax": Solver("qpax", quadratic_peers.prepare_qpax, conic=False, accuracy=1e-5),
+    "piqp": Solver("piqp", quadratic_peers.prepare_piqp, conic=False),
+    "highs": Solver("highspy", quadratic_peers.prepare_highs, conic=False, accuracy=1e-7),
+    "osqp": Solver("osqp", quadratic_peers.prepare_osqp, conic=False),
+}

@@ -1,0 +1,107 @@
+"""One process per solver, asked to solve one program at a time: a hang or a crash costs that answer alone.
+
+The process lives on between programs, so that what a solver compiled for a shape serves the next program of that shape.
+"""
+
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+
+from benchmarks.programs import Answer, Program
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An answer and the seconds of the call that gave it; `note` says why there is none."""
+
+    answer: Answer
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a worker runs in: threads (0: as many as the solver likes) and a folder for JAX's compilation cache."""
+
+    threads: int = 0
+    cache: str | None = None
+
+    def enter(self) -> None:
+        """Set this up in the present process, before any numerical library is imported."""
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "1" if self.cache else "0"
+        if self.cache:
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = self.cache
+            os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+        if self.threads:
+            os.environ |= dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+            if hasattr(os, "sched_setaffinity"):  # the one limit that every solver respects
+                os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-self.threads :])
+
+
+class Worker:
+    """A process that solves with one solver."""
+
+    def __init__(self, solver: str, surroundings: Surroundings, timeout: float):
+        self.solver, self.surroundings, self.timeout = solver, surroundings, timeout
+        self._process = None
+
+    def first(self, program: Program, tolerance: float) -> Run:
+        """Hand the program over and solve it for the first time (compilation included, imports not)."""
+        return self._ask((program, tolerance))
+
+    def again(self) -> Run:
+        """Solve the same program once more."""
+        return self._ask(None)
+
+    def stop(self) -> None:
+        """End the process; the next call starts a new one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+    def _ask(self, message) -> Run:
+        if self._process is None:
+            self._start()
+        try:
+            self._pipe.send(message)
+            if self._pipe.poll(self.timeout):
+                return self._pipe.recv()
+            note, seconds = "time limit", self.timeout
+        except (EOFError, OSError):
+            note, seconds = "crashed", 0.0
+        self.stop()
+        return Run(Answer(claim="failed"), seconds, note)
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, child = context.Pipe()
+        self._process = context.Process(target=serve, args=(self.solver, self.surroundings, child), daemon=True)
+        self._process.start()
+        child.close()
+
+
+def serve(solver: str, surroundings: Surroundings, pipe) -> None:
+    """The loop inside the process."""
+    surroundings.enter()
+    from benchmarks.registry import SOLVERS
+
+    solve = None
+    while True:
+        try:
+            message = pipe.recv()
+        except EOFError:
+            return
+        try:
+            if message is not None:
+                solve = SOLVERS[solver].prepare(*message)
+            start = time.perf_counter()
+            answer = solve()
+            pipe.send(Run(answer, time.perf_counter() - start))
+        except Exception as error:
+            solve = None
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            pipe.send(Run(Answer(claim="failed"), 0.0, text[:200]))

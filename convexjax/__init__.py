@@ -1,0 +1,31 @@
+"""convexjax: convex optimisation as pure JAX functions."""
+
+from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
+from convexjax.linear_algebra import smat, svec
+from convexjax.options import Options
+from convexjax.problems.conic import solve_conic
+from convexjax.problems.qp import solve_lp, solve_qp
+from convexjax.problems.sdp import solve_sdp
+from convexjax.problems.socp import solve_socp
+from convexjax.solution import History, Info, Solution, Status
+
+__all__ = [
+    "PSD",
+    "Exponential",
+    "History",
+    "Info",
+    "Nonnegative",
+    "Options",
+    "Power",
+    "SecondOrder",
+    "Solution",
+    "Status",
+    "Zero",
+    "smat",
+    "solve_conic",
+    "solve_lp",
+    "solve_qp",
+    "solve_sdp",
+    "solve_socp",
+    "svec",
+]

@@ -1,0 +1,126 @@
+"""The interface of a cone: everything the interior-point method asks of it, with the equations.
+
+A cone object stands for `count` copies of one cone K of dimension `dim`. Its methods take and return flat vectors of
+its `rows = count * dim` rows and work on all copies at once, as arrays of shape (count, dim).
+
+With a logarithmically homogeneous barrier f* of the dual cone (parameter `degree` for all copies together), the central
+path is `s = -mu grad f*(z)`. At a pair (s, z) of interior points the method linearises it with a symmetric positive
+definite scaling `H` such that `H z = s`, and asks for one relation between the directions:
+
+    ds + H dz = -(s + correction)            correction = 0 in the predictor.
+
+For the symmetric cones H is the Nesterov-Todd scaling W'W and, with lambda = W z and the Jordan product o,
+
+    correction = W' (lambda \\ ((W^-T ds) o (W dz) - sigma mu e)),
+
+Mehrotra's second-order correction. The other cones have theirs in `three_dimensional.py`. `ds, dz` are the predictor's.
+
+To add a cone: write one file with a subclass, and name the class in `convexjax/cones/__init__.py`.
+"""
+
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+
+# What `scaling` returns; only the cone itself looks inside.
+Scaling = Any
+
+
+class Cone:
+    """`count` copies of a cone K. Subclasses are frozen pytree dataclasses: sizes static, parameters data."""
+
+    # Position of the cone's rows inside the solver: cones with elementwise H come last, next to the bounds.
+    order: ClassVar[int] = 0
+    # Take ds from the primal row `A dx + ds - b dtau = r` instead of the relation above, which loses digits for
+    # cones whose H is far from diagonal.
+    slack_from_primal_row: ClassVar[bool] = False
+
+    # Fields or properties of the subclasses:
+    count: Any  # copies
+    dim: Any  # rows of one copy
+    degree: Any  # barrier parameter of all copies together: s'z = degree * mu on the central path
+
+    @property
+    def rows(self) -> int:
+        """Rows of all copies."""
+        return self.count * self.dim
+
+    def validate(self, name: str) -> None:
+        """Raise `ValueError` if sizes or parameters cannot be a cone; `name` is the user's word for it."""
+
+    @property
+    def group(self) -> Any:
+        """Cones with equal `group` are merged and worked on together."""
+        return type(self), self.dim
+
+    @classmethod
+    def merge(cls, cones: list[Self]) -> "Cone":
+        """One cone object for the copies of all `cones` (of one group), in order."""
+        import dataclasses
+
+        return dataclasses.replace(cones[0], count=sum(cone.count for cone in cones))  # type: ignore[type-var]
+
+    def start(self, dtype) -> jax.Array:
+        """The point with s = z = -grad f*(z)."""
+        raise NotImplementedError
+
+    def scaling(self, s: jax.Array, z: jax.Array) -> Scaling:
+        """What the methods below need of H at (s, z)."""
+        raise NotImplementedError
+
+    def hessian(self, scaling: Scaling, v: jax.Array) -> jax.Array:
+        """H v."""
+        raise NotImplementedError
+
+    def regularised_inverse(self, scaling: Scaling, delta: jax.Array, v: jax.Array) -> jax.Array:
+        """(H + delta I)^-1 v for a matrix v of shape (rows, k), by the spectrum of H: accurate for any delta > 0."""
+        raise NotImplementedError
+
+    def correction(
+        self, scaling: Scaling, s: jax.Array, z: jax.Array, ds: jax.Array, dz: jax.Array, sigma_mu: jax.Array
+    ) -> jax.Array:
+        """The correction of the relation between ds and dz, given the predictor's ds and dz."""
+        raise NotImplementedError
+
+    def max_step(self, scaling: Scaling, s: jax.Array, z: jax.Array, ds: jax.Array, dz: jax.Array) -> jax.Array:
+        """Largest alpha <= 1 (or a safe lower bound) with s + alpha ds in K and z + alpha dz in K*."""
+        raise NotImplementedError
+
+    def dual_barrier(self, z: jax.Array) -> jax.Array:
+        """f*(z), a scalar; not used by the solver, it defines the central path for tests and readers."""
+        raise NotImplementedError
+
+    def project(self, v: jax.Array) -> jax.Array:
+        """Euclidean projection of each copy of v onto K."""
+        raise NotImplementedError
+
+    def project_dual(self, v: jax.Array) -> jax.Array:
+        """Euclidean projection onto K*, by Moreau: v + project(-v)."""
+        return v + self.project(-v)
+
+    def copies(self, v: jax.Array) -> jax.Array:
+        """The flat vector (or matrix of columns) as an array (count, dim, ...)."""
+        return jnp.reshape(v, (self.count, self.dim, *v.shape[1:]))
+
+
+def require_count(cone: Cone, name: str, minimum: int = 0) -> None:
+    """Sizes of cones are static: Python ints, not arrays under trace."""
+    import dataclasses
+
+    for f in dataclasses.fields(cone):  # type: ignore[arg-type]
+        if not f.metadata.get("static"):
+            continue
+        value = getattr(cone, f.name)
+        if isinstance(value, jax.core.Tracer):
+            raise ValueError(
+                f"{name}: {type(cone).__name__}.{f.name} is a traced value; cone sizes are static. Build the cone "
+                "outside of the traced function, or mark the argument static (jit(..., static_argnums=...))."
+            )
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise ValueError(f"{name}: {type(cone).__name__}.{f.name} must be an int >= {minimum}, got {value!r}.")
+
+
+def step_to_boundary(ratio: jax.Array) -> jax.Array:
+    """Step 1 / max(ratio, 1): `ratio` is the largest rate at which a margin of size one shrinks."""
+    return 1 / jnp.max(ratio, initial=1.0)

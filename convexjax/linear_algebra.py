@@ -1,0 +1,93 @@
+"""Small pieces of linear algebra that several modules share."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def static(**kwargs):
+    """A dataclass field that is part of a pytree's structure, not of its data."""
+    return field(metadata={"static": True}, **kwargs)
+
+
+def max_abs(v: jax.Array) -> jax.Array:
+    """Largest absolute entry, 0 for an empty array."""
+    return jnp.max(jnp.abs(v), initial=0)
+
+
+# ----------------------------------------------------------------------------- symmetric matrices as vectors
+
+
+@lru_cache
+def svec_indices(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(rows, columns, scale, position): entry k of svec is scale[k] X[rows[k], columns[k]]; smat reads position."""
+    columns, rows = np.tril_indices(side)  # upper triangle column by column: (0,0), (0,1), (1,1), (0,2), ...
+    scale = np.where(rows == columns, 1.0, np.sqrt(2.0))
+    position = np.zeros((side, side), np.int32)
+    position[rows, columns] = position[columns, rows] = np.arange(rows.size)
+    return rows, columns, scale, position
+
+
+def svec(X: jax.Array) -> jax.Array:
+    """Scaled half-vectorisation of the last two axes: the upper triangle column by column (X11, X12, X22, X13, ...),
+    off-diagonal entries times sqrt 2, so that `svec(X) @ svec(Y) = trace(X Y)`.
+
+    >>> import numpy as np
+    >>> svec(np.array([[1.0, 2.0], [2.0, 3.0]])).round(3)
+    Array([1.   , 2.828, 3.   ], dtype=float32)
+    """
+    X = jnp.asarray(X)
+    rows, columns, scale, _ = svec_indices(X.shape[-1])
+    return X[..., rows, columns] * jnp.asarray(scale, X.dtype)
+
+
+def smat(v: jax.Array, side: int) -> jax.Array:
+    """Inverse of `svec`: (..., side (side + 1) / 2) to (..., side, side)."""
+    _, _, scale, position = svec_indices(side)
+    return (v / jnp.asarray(scale, v.dtype))[..., position]
+
+
+# ----------------------------------------------------------------------------- constraint matrices
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Rows:
+    """A constraint matrix: dense rows, and below them one diagonal matrix for each side with bounds.
+
+    `dense` has shape (m, n), each of `diagonals` shape (n,): -1 for `-x + s = -lb`, 1 for `x + s = ub`, 0 where there is
+    no bound. Bounds then cost n numbers a product instead of n x n.
+    """
+
+    dense: jax.Array
+    diagonals: tuple[jax.Array, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        m, n = self.dense.shape
+        return m + n * len(self.diagonals), n
+
+    def matvec(self, x: jax.Array) -> jax.Array:
+        """A x, for a vector or a matrix of columns."""
+        if not self.diagonals:
+            return self.dense @ x
+        return jnp.concatenate([self.dense @ x] + [_rowwise(diagonal, x) * x for diagonal in self.diagonals])
+
+    def rmatvec(self, z: jax.Array) -> jax.Array:
+        """A'z, for a vector or a matrix of columns."""
+        y = self.dense.T @ z[: self.dense.shape[0]]
+        for diagonal, part in zip(self.diagonals, self.bound_rows(z), strict=True):
+            y = y + _rowwise(diagonal, part) * part
+        return y
+
+    def bound_rows(self, v: jax.Array) -> list[jax.Array]:
+        """The parts of a row vector that belong to the diagonals."""
+        m, n = self.dense.shape
+        return [v[m + i * n : m + (i + 1) * n] for i in range(len(self.diagonals))]
+
+
+def _rowwise(diagonal, x):
+    return diagonal if x.ndim == 1 else diagonal[:, None]

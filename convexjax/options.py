@@ -1,0 +1,92 @@
+"""Options of every solver: tolerances are data, what changes the traced program is static."""
+
+from dataclasses import dataclass, field, fields
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Default tolerances by dtype: (solved, almost solved, infeasible).
+# float32 carries 7 digits: residuals of 1e-5 relative are what an interior point reaches there on ordinary data.
+DEFAULT_TOLERANCES = {
+    "float64": (1e-8, 1e-5, 1e-8),
+    "float32": (1e-5, 1e-3, 1e-5),
+}
+
+
+def _static(default):
+    return field(default=default, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of a solve. Every field has a default that suits most problems.
+
+    Data (may be traced, a sweep over them does not recompile):
+
+    - `tolerance`: a problem is SOLVED when primal residual, dual residual and gap are below it, relative to the size
+      of their terms. `None`: 1e-8 in float64, 1e-5 in float32.
+    - `tolerance_almost`: the looser tolerance of ALMOST_SOLVED. `None`: 1e-5 in float64, 1e-3 in float32.
+    - `tolerance_infeasible`: residual of a certificate of infeasibility. `None`: as the default of `tolerance`.
+    - `max_iters`: iterations after which the solve ends with MAX_ITERATIONS.
+
+    Static (each value compiles once):
+
+    - `equilibrate`: scale the data to entries of size one before solving.
+    - `refinement_steps`: most steps of iterative refinement in each linear solve.
+    - `history`: number of iterations to record in `solution.info.history` (0: none).
+    - `verbose`: print a table of the iterations, also from inside `jit`.
+
+    >>> import convexjax as cj
+    >>> cj.Options(tolerance=1e-6, max_iters=50).max_iters
+    50
+    """
+
+    tolerance: float | jax.Array | None = None
+    tolerance_almost: float | jax.Array | None = None
+    tolerance_infeasible: float | jax.Array | None = None
+    max_iters: int | jax.Array = 200
+    equilibrate: bool = _static(True)
+    refinement_steps: int = _static(10)
+    history: int = _static(0)
+    verbose: bool = _static(False)
+
+    def __init__(self, **values):
+        names = [f.name for f in fields(type(self))]
+        unknown = sorted(set(values) - set(names))
+        if unknown:
+            raise ValueError(
+                f"Options got unknown option {', '.join(map(repr, unknown))}; the options are: {', '.join(names)}."
+            )
+        for f in fields(type(self)):
+            object.__setattr__(self, f.name, values.get(f.name, f.default))
+
+    def validate(self) -> None:
+        """Raise `ValueError` for values that are known now and cannot work."""
+        for name in ("tolerance", "tolerance_almost", "tolerance_infeasible"):
+            value = getattr(self, name)
+            if value is None or isinstance(value, jax.core.Tracer):
+                continue
+            if np.shape(value) != () or not float(value) > 0:
+                raise ValueError(f"options.{name} must be a positive number, got {value!r}.")
+        if not isinstance(self.max_iters, jax.core.Tracer) and (
+            np.shape(self.max_iters) != () or int(self.max_iters) != self.max_iters or self.max_iters < 0
+        ):
+            raise ValueError(f"options.max_iters must be an integer >= 0, got {self.max_iters!r}.")
+        for name in ("refinement_steps", "history"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise ValueError(f"options.{name} must be a Python int >= 0 (it is static), got {value!r}.")
+        for name in ("equilibrate", "verbose"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"options.{name} must be True or False (it is static), got {getattr(self, name)!r}.")
+
+    def tolerances(self, dtype) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(solved, almost, infeasible) as scalars of `dtype`, the defaults filled in."""
+        defaults = DEFAULT_TOLERANCES[jnp.dtype(dtype).name]
+        given = (self.tolerance, self.tolerance_almost, self.tolerance_infeasible)
+        solved, almost, infeasible = (
+            jnp.asarray(d if g is None else g, dtype) for g, d in zip(given, defaults, strict=True)
+        )
+        return solved, jnp.maximum(almost, solved), infeasible

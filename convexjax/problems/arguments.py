@@ -1,0 +1,89 @@
+"""What users may pass: any array-like of any real type. What cannot be a problem is said while tracing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convexjax.options import Options
+
+
+class DataTypeError(TypeError, ValueError):
+    """Data that are not real numbers."""
+
+
+def floating(**arguments):
+    """The arguments as arrays of one floating type (None stays None), in the order given.
+
+    The type is that of the floating arrays among them, at least float32; lists and Python numbers follow it, integers and
+    booleans become floating.
+    """
+    arrays, types = {}, []
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        weak = isinstance(value, list | tuple | int | float)
+        if not hasattr(value, "dtype"):
+            try:
+                value = np.asarray(value) if not _holds_tracer(value) else jnp.asarray(value)
+            except (ValueError, TypeError) as error:
+                raise DataTypeError(f"{name} must be an array of real numbers: {error}") from None
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            if not (jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool):
+                raise DataTypeError(f"{name} must hold real numbers, got dtype {value.dtype}.")
+        elif not weak:
+            types.append(value.dtype)
+        arrays[name] = value
+    default = jnp.result_type(float)
+    dtype = jnp.promote_types(jnp.result_type(*types), jnp.float32) if types else default
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    return [jnp.asarray(arrays[name], dtype) if name in arrays else None for name in arguments]
+
+
+def _holds_tracer(value) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def require_shape(name: str, array, shape: tuple, why: str = "") -> None:
+    """Raise `ValueError` unless `array` has `shape` (None stands for any size)."""
+    got = array.shape
+    if len(got) == len(shape) and all(w is None or g == w for g, w in zip(got, shape, strict=True)):
+        return
+    wanted = "(" + ", ".join("any" if w is None else str(w) for w in shape) + ("," if len(shape) == 1 else "") + ")"
+    hint = ""
+    if len(shape) == 1 and len(got) == 2 and 1 in got:
+        hint = f" Pass {name}.ravel()."
+    elif len(shape) == 2 and len(got) == 1 and shape[1] in (None, got[0]):
+        hint = f" For a single row pass {name}[None, :]."
+    elif len(got) == len(shape) + 1:
+        hint = " For a batch of problems use jax.vmap."
+    raise ValueError(f"{name} has shape {got}, expected {wanted}{', ' + why if why else ''}.{hint}")
+
+
+def require_together(**arguments) -> None:
+    """Raise `ValueError` if some of the arguments are given and others not."""
+    missing = [name for name, value in arguments.items() if value is None]
+    if missing and len(missing) < len(arguments):
+        given = [name for name in arguments if name not in missing]
+        raise ValueError(f"{', '.join(given)} given without {', '.join(missing)}; pass both or neither.")
+
+
+def symmetric(P):
+    """The symmetric part: 1/2 x'Px depends on nothing else. Its gradient is that of this rule."""
+    return None if P is None else (P + jnp.swapaxes(P, -1, -2)) / 2
+
+
+def checked_options(options: Options | None) -> Options:
+    """The options, validated; the defaults for None."""
+    if options is None:
+        return Options()
+    if not isinstance(options, Options):
+        raise ValueError(f"options must be a convexjax.Options, got {type(options).__name__}.")
+    options.validate()
+    return options
+
+
+def rows_or_empty(matrix, vector, n: int, dtype) -> tuple[jax.Array, jax.Array]:
+    """A constraint block, or one without rows."""
+    if matrix is None:
+        return jnp.zeros((0, n), dtype), jnp.zeros(0, dtype)
+    return matrix, vector

@@ -1,0 +1,160 @@
+"""`solve_qp` and `solve_lp`: quadratic and linear programs."""
+
+import jax.numpy as jnp
+from jaxtyping import ArrayLike
+
+from convexjax.cone_program import ConeProgram
+from convexjax.cones.linear import Nonnegative, Zero
+from convexjax.cones.product import ProductCone
+from convexjax.linear_algebra import Rows
+from convexjax.options import Options
+from convexjax.problems.arguments import (
+    checked_options,
+    floating,
+    require_shape,
+    require_together,
+    rows_or_empty,
+    symmetric,
+)
+from convexjax.solution import Solution
+from convexjax.solver import solve
+
+
+def solve_qp(
+    P: ArrayLike | None,
+    q: ArrayLike,
+    G: ArrayLike | None = None,
+    h: ArrayLike | None = None,
+    A: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    lb: ArrayLike | None = None,
+    ub: ArrayLike | None = None,
+    *,
+    options: Options | None = None,
+    warm_start: Solution | None = None,
+) -> Solution:
+    """Solve a convex quadratic program.
+
+        minimise    1/2 x'Px + q'x
+        subject to  G x <= h,   A x = b,   lb <= x <= ub
+
+    Arguments:
+        P: (n, n), symmetric positive semidefinite, or None for zero. Only its symmetric part counts.
+        q: (n,).
+        G, h: (m, n) and (m,), inequalities. An entry of h >= 1e20 (or inf) means that the row has no effect.
+        A, b: (p, n) and (p,), equations. They may be redundant.
+        lb, ub: (n,) or a scalar, bounds; infinite entries are no bounds. Cheaper than the same rows in G.
+        options: see `Options`.
+        warm_start: a `Solution` of a similar problem.
+
+    Returns:
+        `Solution` with `x` (n,), slack `s = h - Gx` (m,), duals `y` (p,) of the equations, `z` (m,) of the inequalities,
+        `z_lb`, `z_ub` (n,) of the bounds (None where no such constraint is given), all but `y` nonnegative, so that
+        `Px + q + A'y + G'z + z_ub - z_lb = 0`; `objective`, `status`, `info`. PRIMAL_INFEASIBLE: the duals satisfy
+        `A'y + G'z + z_ub - z_lb = 0`, `b'y + h'z + ub'z_ub - lb'z_lb = -1`. DUAL_INFEASIBLE: `x` with `q'x = -1`, `Px = 0`,
+        `Gx <= 0`, `Ax = 0`, and within the signs that the bounds allow.
+
+    Raises:
+        ValueError: shapes that do not fit, G without h, A without b.
+        TypeError: data that are not real numbers.
+
+    Source: Goulart and Chen, arXiv:2405.12762.
+
+    >>> import convexjax as cj
+    >>> P, q = [[2.0, 0.0], [0.0, 2.0]], [-2.0, -5.0]
+    >>> solution = cj.solve_qp(P, q, G=[[1.0, 2.0]], h=[3.0], lb=0.0)
+    >>> print(solution.x.round(3), solution.z.round(3))
+    [0.4 1.3] [1.2]
+    """
+    options = checked_options(options)
+    require_together(G=G, h=h)
+    require_together(A=A, b=b)
+    P, q, G, h, A, b, lb, ub = floating(P=P, q=q, G=G, h=h, A=A, b=b, lb=lb, ub=ub)
+    require_shape("q", q, (None,))
+    n, dtype = q.shape[0], q.dtype
+    if P is not None:
+        require_shape("P", P, (n, n), "with n the length of q")
+    for matrix_name, matrix, vector_name, vector in (("G", G, "h", h), ("A", A, "b", b)):
+        if matrix is not None:
+            require_shape(matrix_name, matrix, (None, n), "with one column per entry of q")
+            require_shape(vector_name, vector, (matrix.shape[0],), f"with one entry per row of {matrix_name}")
+    for name, bound in (("lb", lb), ("ub", ub)):
+        if bound is not None and bound.shape != ():
+            require_shape(name, bound, (n,), "or a scalar")
+
+    (A_rows, b_rows), (G_rows, h_rows) = rows_or_empty(A, b, n, dtype), rows_or_empty(G, h, n, dtype)
+    p, m = A_rows.shape[0], G_rows.shape[0]
+    sides = [(sign, jnp.broadcast_to(sign * bound, n)) for sign, bound in ((-1, lb), (1, ub)) if bound is not None]
+    program = ConeProgram(
+        P=symmetric(P),
+        q=q,
+        A=Rows(jnp.concatenate([A_rows, G_rows]), tuple(jnp.full(n, sign, dtype) for sign, _ in sides)),
+        b=jnp.concatenate([b_rows, h_rows, *(value for _, value in sides)]),
+        cone=ProductCone.build((Zero(p), Nonnegative(m)), num_bounds=n * len(sides)),
+    )
+    guess = None
+    if warm_start is not None:
+        guess = _guess(program, warm_start, (("y", p, A), ("z", m, G), ("z_lb", n, lb), ("z_ub", n, ub)))
+    answer = solve(program, options, guess)
+
+    y, z = answer.z[:p], answer.z[p : p + m]
+    bound_duals = iter(program.A.bound_rows(answer.z))
+    return Solution(
+        x=answer.x,
+        s=None if G is None else answer.s[p : p + m],
+        y=None if A is None else y,
+        z=None if G is None else z,
+        z_lb=None if lb is None else next(bound_duals),
+        z_ub=None if ub is None else next(bound_duals),
+        objective=answer.objective,
+        status=answer.status,
+        info=answer.info,
+    )
+
+
+def _guess(program: ConeProgram, warm_start: Solution, duals) -> tuple:
+    """(x, s, z) of the standard form from a solution of the same shapes; s follows from x."""
+    if not isinstance(warm_start, Solution):
+        raise ValueError(f"warm_start must be a Solution, got {type(warm_start).__name__}.")
+    (x,) = floating(**{"warm_start.x": warm_start.x})
+    x = x.astype(program.q.dtype)
+    require_shape("warm_start.x", x, program.q.shape)
+    parts = []
+    for name, size, data in duals:
+        if data is None:
+            continue
+        value = getattr(warm_start, name)
+        if value is None:
+            raise ValueError(f"warm_start.{name} is None, but the problem has such constraints.")
+        require_shape(f"warm_start.{name}", value, (size,))
+        parts.append(value.astype(x.dtype))
+    z = jnp.concatenate(parts) if parts else jnp.zeros(0, x.dtype)
+    return x, program.b - program.A.matvec(x), z
+
+
+def solve_lp(
+    c: ArrayLike,
+    G: ArrayLike | None = None,
+    h: ArrayLike | None = None,
+    A: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    lb: ArrayLike | None = None,
+    ub: ArrayLike | None = None,
+    *,
+    options: Options | None = None,
+    warm_start: Solution | None = None,
+) -> Solution:
+    """Solve a linear program.
+
+        minimise    c'x
+        subject to  G x <= h,   A x = b,   lb <= x <= ub
+
+    Arguments, returns and errors as in `solve_qp` with P = 0 and q = c. The solution of an interior-point method lies inside
+    the face of optima when there is more than one.
+
+    >>> import convexjax as cj
+    >>> solution = cj.solve_lp([-1.0, -2.0], G=[[1.0, 1.0], [1.0, 3.0]], h=[4.0, 6.0], lb=0.0)
+    >>> print(solution.x.round(3), solution.objective.round(3))
+    [3. 1.] -5.0
+    """
+    return solve_qp(None, c, G, h, A, b, lb, ub, options=options, warm_start=warm_start)

@@ -1,0 +1,136 @@
+"""`solve_sdp`: semidefinite programs in matrix form and as linear matrix inequalities."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+from jaxtyping import ArrayLike
+
+from convexjax.cone_program import ConeProgram
+from convexjax.cones.product import ProductCone
+from convexjax.cones.psd import PSD
+from convexjax.linear_algebra import Rows, smat, svec
+from convexjax.options import Options
+from convexjax.problems.arguments import checked_options, floating, require_shape, symmetric
+from convexjax.solution import Solution, Status
+from convexjax.solver import solve
+
+
+def solve_sdp(
+    C: ArrayLike | list | tuple | None = None,
+    A: ArrayLike | list | tuple | None = None,
+    b: ArrayLike | None = None,
+    *,
+    c: ArrayLike | None = None,
+    F: ArrayLike | list | tuple | None = None,
+    options: Options | None = None,
+) -> Solution:
+    """Solve a semidefinite program, in one of two forms.
+
+    Matrix form, `solve_sdp(C, A, b)`, and linear matrix inequality, `solve_sdp(c=c, F=F)`:
+
+        minimise    <C, X>                        minimise    c'x
+        subject to  <A_i, X> = b_i,  i = 1..m     subject to  F_0 + sum_i x_i F_i  psd
+                    X psd
+
+    Arguments:
+        C: (k, k), and A: (m, k, k), b: (m,). For several blocks X = diag(X_1, X_2, ...) pass tuples or lists of C_j
+            (k_j, k_j) and of A_j (m, k_j, k_j).
+        c: (n,), and F: (n + 1, k, k), F_0 first. For several inequalities a tuple or list of such arrays.
+        options: see `Options`.
+        Only the symmetric parts of the matrices count.
+
+    Returns:
+        `Solution`. Matrix form: `x` is X (k, k), `y` (m,) and `z` = Z (k, k), psd, with `C + sum_i y_i A_i = Z` and
+        `<X, Z> = 0`; PRIMAL_INFEASIBLE: `y`, `Z = sum_i y_i A_i` psd with `b'y = -1`; DUAL_INFEASIBLE: X psd with
+        `<C, X> = -1`, `<A_i, X> = 0`. Inequality form: `x` (n,), slack `s = F(x)` (k, k) and dual `z` = Z (k, k), psd, with
+        `<F_i, Z> = c_i`; PRIMAL_INFEASIBLE: `z` psd with `<F_i, Z> = 0`, `<F_0, Z> = -1`; DUAL_INFEASIBLE: `x` with
+        `c'x = -1`, `sum_i x_i F_i` psd. Tuples of matrices where the data are tuples. `objective`, `status`, `info`.
+
+    Raises:
+        ValueError: shapes that do not fit, both forms or neither.
+        TypeError: data that are not real numbers.
+
+    Source: Vandenberghe and Boyd, "Semidefinite programming", SIAM Review, 1996.
+
+    The smallest eigenvalue of a matrix, in both forms:
+
+    >>> import jax.numpy as jnp
+    >>> import convexjax as cj
+    >>> C = jnp.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> print(cj.solve_sdp(C, jnp.eye(2)[None], [1.0]).objective.round(3))
+    1.0
+    >>> print(-cj.solve_sdp(c=[-1.0], F=jnp.stack([C, -jnp.eye(2)])).objective.round(3))
+    1.0
+    """
+    options = checked_options(options)
+    matrix_form, inequality_form = (C, A, b), (c, F)
+    if all(v is not None for v in matrix_form) and all(v is None for v in inequality_form):
+        return _matrix_form(C, A, b, options)
+    if all(v is not None for v in inequality_form) and all(v is None for v in matrix_form):
+        return _inequality_form(c, F, options)
+    given = [name for name, v in zip("CAbcF", (*matrix_form, *inequality_form), strict=True) if v is not None]
+    raise ValueError(f"solve_sdp needs C, A, b (matrix form) or c=, F= (inequality form), got {', '.join(given) or 'neither'}.")
+
+
+def _matrix_form(C, A, b, options):
+    # The dual of a cone program is one again: with y -> -y the multipliers of <A_i, X> = b_i are its variables,
+    # minimise b'y subject to -sum y_i A_i + S = C, S psd, and X is the dual of that constraint.
+    several = isinstance(C, tuple | list) and len(C) > 0 and jnp.ndim(C[0]) == 2
+    Cs, As = (list(C), list(A)) if several else ([C], [A])
+    if len(Cs) != len(As):
+        raise ValueError(f"C has {len(Cs)} blocks and A has {len(As)}; there must be one A_j per C_j.")
+    names = {f"C[{j}]" if several else "C": v for j, v in enumerate(Cs)}
+    names |= {f"A[{j}]" if several else "A": v for j, v in enumerate(As)}
+    b, *data = floating(b=b, **names)
+    require_shape("b", b, (None,))
+    m, blocks = b.shape[0], list(zip(data[: len(Cs)], data[len(Cs) :], strict=True))
+    for (C_name, A_name), (C_j, A_j) in zip(zip(list(names)[: len(Cs)], list(names)[len(Cs) :], strict=True), blocks, strict=True):
+        require_shape(C_name, C_j, (None, C_j.shape[-1] if C_j.ndim else None))
+        require_shape(A_name, A_j, (m, *C_j.shape), f"with one matrix of the size of {C_name} per entry of b")
+    answer, S, X = _solve_inequality(b, [jnp.concatenate([C_j[None], A_j]) for C_j, A_j in blocks], options)
+    status = answer.status
+    swapped = jnp.where(
+        status == Status.PRIMAL_INFEASIBLE,
+        Status.DUAL_INFEASIBLE,
+        jnp.where(status == Status.DUAL_INFEASIBLE, Status.PRIMAL_INFEASIBLE, status),
+    ).astype(jnp.int32)
+    take = (lambda v: tuple(v)) if several else (lambda v: v[0])
+    objective = sum(jnp.sum(C_j * X_j) for (C_j, _), X_j in zip(blocks, X, strict=True))
+    objective = jnp.where(jnp.isinf(answer.objective), -answer.objective, objective)
+    info = replace(answer.info, primal_residual=answer.info.dual_residual, dual_residual=answer.info.primal_residual)
+    return Solution(x=take(X), y=answer.x, z=take(S), objective=objective, status=swapped, info=info)
+
+
+def _inequality_form(c, F, options):
+    several = isinstance(F, tuple | list) and len(F) > 0 and jnp.ndim(F[0]) == 3
+    Fs = list(F) if several else [F]
+    c, *blocks = floating(c=c, **{f"F[{j}]" if several else "F": v for j, v in enumerate(Fs)})
+    require_shape("c", c, (None,))
+    for j, block in enumerate(blocks):
+        side = block.shape[-1] if block.ndim else None
+        require_shape(
+            f"F[{j}]" if several else "F", block, (c.shape[0] + 1, side, side), "F_0 and one matrix per entry of c"
+        )
+    answer, S, Z = _solve_inequality(c, blocks, options)
+    take = (lambda v: tuple(v)) if several else (lambda v: v[0])
+    return Solution(
+        x=answer.x, s=take(S), z=take(Z), objective=answer.objective, status=answer.status, info=answer.info
+    )
+
+
+def _solve_inequality(c, blocks, options):
+    """min c'x, F_0 + sum x_i F_i psd for each block: the answer, slack and dual matrices."""
+    vectors = [svec(symmetric(block)) for block in blocks]  # (n + 1, dim) each
+    cone = ProductCone.build([PSD(block.shape[-1]) for block in blocks])
+    F0 = jnp.concatenate([v[0] for v in vectors])
+    Fx = jnp.concatenate([v[1:].T for v in vectors])
+    program = ConeProgram(P=None, q=c, A=Rows(cone.to_solver(-Fx)), b=cone.to_solver(F0), cone=cone)
+    answer = solve(program, options)
+    S, Z, first = [], [], 0
+    s, z = cone.to_user(answer.s), cone.to_user(answer.z)
+    for block, v in zip(blocks, vectors, strict=True):
+        own = slice(first, first + v.shape[1])
+        S.append(smat(s[own], block.shape[-1]))
+        Z.append(smat(z[own], block.shape[-1]))
+        first += v.shape[1]
+    return answer, S, Z

@@ -1,0 +1,151 @@
+"""`solve_socp`: second-order cone programs."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import ArrayLike
+
+from convexjax.cone_program import ConeProgram
+from convexjax.cones.linear import Nonnegative, Zero
+from convexjax.cones.product import ProductCone
+from convexjax.cones.second_order import SecondOrder
+from convexjax.linear_algebra import Rows
+from convexjax.options import Options
+from convexjax.problems.arguments import (
+    checked_options,
+    floating,
+    require_shape,
+    require_together,
+    rows_or_empty,
+    symmetric,
+)
+from convexjax.solution import Solution
+from convexjax.solver import solve
+
+
+def solve_socp(
+    q: ArrayLike,
+    norms: Sequence[tuple],
+    G: ArrayLike | None = None,
+    h: ArrayLike | None = None,
+    A: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    *,
+    P: ArrayLike | None = None,
+    options: Options | None = None,
+) -> Solution:
+    """Solve a second-order cone program.
+
+        minimise    1/2 x'Px + q'x
+        subject to  |M_i x + r_i|_2 <= c_i'x + d_i   for each i,   G x <= h,   A x = b
+
+    Arguments:
+        q: (n,).
+        norms: tuples (M_i, r_i, c_i, d_i) of shapes (k_i, n), (k_i,), (n,) and (); None in the place of r_i, c_i or d_i
+            stands for zero. Tuples with a leading axis, (count, k, n), (count, k), (count, n), (count,), are `count`
+            constraints at once.
+        G, h, A, b: as in `solve_qp`.
+        P: (n, n), symmetric positive semidefinite, or None for zero.
+        options: see `Options`.
+
+    Returns:
+        `Solution` with `x` (n,); `s`, `z` (m,) slack and dual of G; `y` (p,) dual of A; and for the norms tuples `s_cones`
+        and `z_cones` with one array (k_i + 1,) (or (count, k + 1)) each: slack `(c_i'x + d_i, M_i x + r_i)` and dual
+        `(lambda_i, u_i)` with `|u_i| <= lambda_i`, so that
+        `Px + q + A'y + G'z - sum_i (lambda_i c_i + M_i'u_i) = 0`; `objective`, `status`, `info`. Certificates as in
+        `solve_qp`, with `sum_i (lambda_i d_i + u_i'r_i)` joining the constant term.
+
+    Raises:
+        ValueError: shapes that do not fit.
+        TypeError: data that are not real numbers.
+
+    Source: Lobo, Vandenberghe, Boyd and Lebret, "Applications of second-order cone programming", 1998.
+
+    The point nearest to (3, 4) in the unit disk, by `min t` subject to `|x - (3, 4)| <= t`, `|x| <= 1`:
+
+    >>> import jax.numpy as jnp
+    >>> import convexjax as cj
+    >>> M = jnp.eye(2, 3)
+    >>> norms = [(M, [-3.0, -4.0], [0.0, 0.0, 1.0], None), (M, None, None, 1.0)]
+    >>> print(cj.solve_socp([0.0, 0.0, 1.0], norms).x.round(3))
+    [0.6 0.8 4. ]
+    """
+    options = checked_options(options)
+    require_together(G=G, h=h)
+    require_together(A=A, b=b)
+    named = {"P": P, "q": q, "G": G, "h": h, "A": A, "b": b}
+    for i, norm in enumerate(norms):
+        if not isinstance(norm, tuple | list) or len(norm) != 4:
+            raise ValueError(f"norms[{i}] must be a tuple (M, r, c, d) for |M x + r| <= c'x + d, got {norm!r}.")
+        named.update({f"norms[{i}][{j}]": value for j, value in enumerate(norm)})
+    P, q, G, h, A, b, *parts = floating(**named)
+    require_shape("q", q, (None,))
+    n, dtype = q.shape[0], q.dtype
+    if P is not None:
+        require_shape("P", P, (n, n), "with n the length of q")
+    for matrix_name, matrix, vector_name, vector in (("G", G, "h", h), ("A", A, "b", b)):
+        if matrix is not None:
+            require_shape(matrix_name, matrix, (None, n), "with one column per entry of q")
+            require_shape(vector_name, vector, (matrix.shape[0],), f"with one entry per row of {matrix_name}")
+
+    (A_rows, b_rows), (G_rows, h_rows) = rows_or_empty(A, b, n, dtype), rows_or_empty(G, h, n, dtype)
+    p, m = A_rows.shape[0], G_rows.shape[0]
+    rows, right, cones, shapes = [A_rows, G_rows], [b_rows, h_rows], [Zero(p), Nonnegative(m)], []
+    for i in range(len(parts) // 4):
+        M, r, c, d = _norm(f"norms[{i}]", parts[4 * i : 4 * i + 4], n, dtype)
+        count, k = r.shape
+        # s = (c'x + d, M x + r), that is -(c, M) x + s = (d, r)
+        rows.append(-jnp.concatenate([c[:, None], M], 1).reshape(-1, n))
+        right.append(jnp.concatenate([d[:, None], r], 1).reshape(-1))
+        cones.append(SecondOrder(k + 1, count))
+        shapes.append((count, k + 1) if parts[4 * i].ndim == 3 else (k + 1,))
+    cone = ProductCone.build(cones)
+    program = ConeProgram(
+        P=symmetric(P),
+        q=q,
+        A=Rows(cone.to_solver(jnp.concatenate(rows))),
+        b=cone.to_solver(jnp.concatenate(right)),
+        cone=cone,
+    )
+    answer = solve(program, options)
+
+    s, z = cone.to_user(answer.s), cone.to_user(answer.z)
+    s_cones, z_cones, first = [], [], p + m
+    for shape, r in zip(shapes, right[2:], strict=True):
+        own = slice(first, first + r.shape[0])
+        s_cones.append(s[own].reshape(shape))
+        z_cones.append(z[own].reshape(shape))
+        first += r.shape[0]
+    return Solution(
+        x=answer.x,
+        s=None if G is None else s[p : p + m],
+        y=None if A is None else z[:p],
+        z=None if G is None else z[p : p + m],
+        s_cones=tuple(s_cones),
+        z_cones=tuple(z_cones),
+        objective=answer.objective,
+        status=answer.status,
+        info=answer.info,
+    )
+
+
+def _norm(name, parts, n, dtype):
+    """(M, r, c, d) with a leading axis of constraints."""
+    M, r, c, d = parts
+    if M is None:
+        raise ValueError(f"{name}[0] is None; the matrix M of |M x + r| <= c'x + d is needed.")
+    batch = M.shape[:-2]
+    if M.ndim not in (2, 3) or M.shape[-1] != n:
+        raise ValueError(f"{name}[0] has shape {M.shape}, expected (any, {n}) or (count, any, {n}).")
+    k = M.shape[-2]
+    for j, (value, shape) in enumerate(((r, (*batch, k)), (c, (*batch, n)), (d, batch)), start=1):
+        if value is not None:
+            require_shape(f"{name}[{j}]", value, shape, f"to go with {name}[0] of shape {M.shape}")
+    fill = lambda value, shape: jnp.zeros(shape, dtype) if value is None else value
+    count = batch[0] if batch else 1
+    return (
+        M.reshape(count, k, n),
+        fill(r, (*batch, k)).reshape(count, k),
+        fill(c, (*batch, n)).reshape(count, n),
+        fill(d, batch).reshape(count),
+    )
