@@ -5,7 +5,7 @@
 with the Karush-Kuhn-Tucker conditions `Px + A'z + q = 0`, `Ax + s = b`, `s'z = 0`, `s in K`, `z in K*`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -34,42 +34,17 @@ class ConeProgram:
 INFINITE = 1e20
 
 
-def is_finite(program: ConeProgram) -> jax.Array:
-    """Whether the data are numbers below 1e20; call it after `drop_rows`."""
-    arrays = [program.q, program.A.dense, program.b] + ([] if program.P is None else [program.P])
-    return jnp.all(jnp.stack([jnp.all(jnp.abs(a) < INFINITE) for a in arrays]))
-
-
 def infinite_rows(program: ConeProgram) -> jax.Array:
     """Rows of inequalities with b >= 1e20: they have no effect, and their dual is zero."""
     return program.cone.is_inequality() & (program.b >= INFINITE)
 
 
-def drop_rows(program: ConeProgram, dropped: jax.Array) -> ConeProgram:
-    """Replace rows by `0'x + s = t` with t the size of b, solved by s = t, z = 0."""
-    m = program.A.dense.shape[0]
-    rows = Rows(
-        jnp.where(dropped[:m, None], 0, program.A.dense),
-        tuple(
-            jnp.where(part, 0, diagonal)
-            for part, diagonal in zip(program.A.bound_rows(dropped), program.A.diagonals, strict=True)
-        ),
-    )
-    size = jnp.max(jnp.where(dropped, 0, jnp.abs(program.b)), initial=0)
-    return replace(program, A=rows, b=jnp.where(dropped, jnp.where(size > 0, size, 1), program.b))
-
-
-def is_convex(P: jax.Array | None) -> jax.Array:
-    """Whether P is positive semidefinite up to roundoff: a Cholesky factorisation of P with unit diagonal, shifted by
-    the rounding errors of a matrix of this size, exists."""
+def is_convex(P: jax.Array | None, size: jax.Array) -> jax.Array:
+    """Whether P, of largest entry `size`, is positive semidefinite up to roundoff: P shifted by the rounding errors of a
+    matrix of this size has a Cholesky factor."""
     if P is None or P.shape[0] == 0:
         return jnp.array(True)
     n, dtype = P.shape[0], P.dtype
-    diagonal = jnp.diagonal(P)
-    largest = jnp.max(jnp.abs(P))
-    shift = 100 * n * jnp.finfo(dtype).eps
-    # a zero diagonal entry belongs to a zero row: keep its scale that of the matrix, so that other entries show
-    scale = jax.lax.rsqrt(jnp.maximum(diagonal, shift * largest + jnp.finfo(dtype).tiny))
-    scaled = P * scale[:, None] * scale + shift * jnp.eye(n, dtype=dtype)
-    factor = jnp.linalg.cholesky(scaled, symmetrize_input=False)
-    return jnp.all(diagonal >= -shift * largest) & jnp.all(jnp.isfinite(factor))
+    shift = 10 * n * jnp.finfo(dtype).eps * size + jnp.finfo(dtype).tiny
+    factor = jnp.linalg.cholesky(P + shift * jnp.eye(n, dtype=dtype), symmetrize_input=False)
+    return jnp.isfinite(factor[-1, -1])

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from convexjax.cone_program import ConeProgram
+from convexjax.cone_program import ConeProgram, infinite_rows
 from convexjax.linear_algebra import Rows, max_abs
 
 MAX_PASSES = 12
@@ -27,12 +27,15 @@ SMALLEST, LARGEST = 2.0**-20, 2.0**20
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Equilibration:
-    """The factors: D (n,), E (m,), beta and c scalars."""
+    """The factors: D (n,), E (m,), beta and c scalars; and what was seen of the data on the way."""
 
     D: jax.Array
     E: jax.Array
     beta: jax.Array
     c: jax.Array
+    size_P: jax.Array  # largest entry of the scaled P
+    no_q: jax.Array  # whether q = 0, b = 0
+    no_b: jax.Array
 
     def scale_point(self, x, s, z):
         """A point in the user's units to the solver's."""
@@ -44,21 +47,32 @@ class Equilibration:
 
 
 def equilibrate(program: ConeProgram, enabled: bool) -> tuple[ConeProgram, Equilibration]:
-    """The scaled program and its factors (all one if not `enabled`)."""
+    """The scaled program and its factors (all one if not `enabled`).
+
+    Rows of inequalities with b >= 1e20 become `0'x + s = t`, t the size of b, solved by s = t, z = 0: no effect.
+    """
     n, dtype = program.q.shape[0], program.q.dtype
     m = program.A.dense.shape[0]
-    if enabled and m + n:
-        D, E = _ruiz(program)
+    dropped = infinite_rows(program)
+    dense = jnp.where(dropped[:m, None], 0, program.A.dense)
+    diagonals = tuple(
+        jnp.where(part, 0, diagonal)
+        for part, diagonal in zip(program.A.bound_rows(dropped), program.A.diagonals, strict=True)
+    )
+    if enabled:
+        D, E = _ruiz(program.P, dense, diagonals, program.cone)
     else:
         D, E = jnp.ones(n, dtype), jnp.ones(m, dtype)
     # bounds keep unit coefficients: E = 1/D there
-    E_all = jnp.concatenate([E] + [1 / D] * len(program.A.diagonals))
+    E_all = jnp.concatenate([E] + [1 / D] * len(diagonals))
     P = None if program.P is None else D[:, None] * program.P * D
-    q, b = D * program.q, E_all * program.b
+    q, b = D * program.q, jnp.where(dropped, 0, E_all * program.b)
+    size_P, size_q, size_b = jnp.zeros((), dtype) if P is None else max_abs(P), max_abs(q), max_abs(b)
+    natural_b = jnp.where(size_b > 0, size_b, 1)
     if enabled:
-        size_P, size_q, size_b = 0 if P is None else max_abs(P), max_abs(q), max_abs(b)
-        natural = jnp.where((size_q > 0) & (size_P > 0), size_q / jnp.where(size_P > 0, size_P, 1), 1)
-        beta = _power_of_two(jnp.where(size_b > 0, size_b, natural))
+        # b = 0: the size of x is that of the unconstrained minimum, if there is one
+        ratio = jnp.where((size_q > 0) & (size_P > 0), size_q / size_P, 1)
+        beta = _power_of_two(jnp.where(size_b > 0, size_b, ratio))
         size = jnp.maximum(beta * beta * size_P, beta * size_q)
         c = _power_of_two(1 / jnp.where(size > 0, size, beta))
     else:
@@ -67,45 +81,42 @@ def equilibrate(program: ConeProgram, enabled: bool) -> tuple[ConeProgram, Equil
         program,
         P=None if P is None else (c * beta * beta) * P,
         q=(c * beta) * q,
-        A=Rows(E[:, None] * program.A.dense * D, program.A.diagonals),
-        b=b / beta,
+        A=Rows(E[:, None] * dense * D, diagonals),
+        b=jnp.where(dropped, natural_b, b) / beta,
     )
-    return scaled, Equilibration(D=D, E=E_all, beta=beta, c=c)
+    return scaled, Equilibration(
+        D=D, E=E_all, beta=beta, c=c, size_P=c * beta * beta * size_P, no_q=size_q == 0, no_b=size_b == 0
+    )
 
 
 def _power_of_two(v):
-    return jnp.exp2(jnp.round(jnp.log2(v)))
+    """The power of two nearest to v > 0: its exponent bits, rounded by a factor sqrt 2."""
+    bits, integer = (0x7FF0000000000000, jnp.int64) if v.dtype == jnp.float64 else (0x7F800000, jnp.int32)
+    exponent = jax.lax.bitcast_convert_type(v * 2**0.5, integer) & integer(bits)
+    return jax.lax.bitcast_convert_type(exponent, v.dtype)
 
 
-def _ruiz(program):
+def _ruiz(P, dense, diagonals, cone):
     """D and E of the dense rows, passes until every row and column has its largest entry between 1/2 and 2."""
-    absolute_A = jnp.abs(program.A.dense)
-    absolute_P = None if program.P is None else jnp.abs(program.P)
-    n, dtype = program.q.shape[0], program.q.dtype
-    bounded = sum((jnp.abs(diagonal) for diagonal in program.A.diagonals), start=jnp.zeros(n, dtype)) > 0
-
-    def norms(D, E):
-        scaled = E[:, None] * absolute_A * D
-        columns = jnp.max(scaled, 0, initial=0)
-        if absolute_P is not None:
-            columns = jnp.maximum(columns, D * jnp.max(absolute_P * D[:, None], 0, initial=0))
-        columns = jnp.where((columns == 0) & bounded, D, columns)
-        rows = program.cone.block_max(jnp.max(scaled, 1, initial=0))
-        fill = lambda v: jnp.where(v > 0, v, 1)
-        return fill(columns), fill(rows)
-
-    def uneven(state):
-        passes, _, _, columns, rows = state
-        largest = jnp.maximum(jnp.max(columns, initial=1), jnp.max(rows, initial=1))
-        smallest = jnp.minimum(jnp.min(columns, initial=1), jnp.min(rows, initial=1))
-        return (passes < MAX_PASSES) & ((largest > 2) | (smallest < 0.5))
+    absolute_A, absolute_P = jnp.abs(dense), None if P is None else jnp.abs(P)
+    (m, n), dtype = dense.shape, dense.dtype
+    bounded = sum((jnp.abs(diagonal) for diagonal in diagonals), start=jnp.zeros(n, dtype)) > 0
 
     def improve(state):
-        passes, D, E, columns, rows = state
-        D = jnp.clip(D * jax.lax.rsqrt(columns), SMALLEST, LARGEST)
-        E = jnp.clip(E * jax.lax.rsqrt(rows), SMALLEST, LARGEST)
-        return passes + 1, D, E, *norms(D, E)
+        passes, _, D, E = state
+        scaled = E[:, None] * absolute_A * D
+        columns = jnp.max(scaled, 0, initial=0)
+        if P is not None:
+            columns = jnp.maximum(columns, D * jnp.max(absolute_P * D[:, None], 0, initial=0))
+        # a variable that only has bounds is brought to the unit of its bound
+        columns = jnp.where((columns == 0) & bounded, D, columns)
+        both = jnp.concatenate([columns, cone.block_max(jnp.max(scaled, 1, initial=0))])
+        both = jnp.where(both > 0, both, 1)
+        factors = jnp.clip(jnp.concatenate([D, E]) * jax.lax.rsqrt(both), SMALLEST, LARGEST)
+        uneven = jnp.max(jnp.abs(jnp.log2(both)), initial=0) > 1
+        return passes + 1, uneven, factors[:n], factors[n:]
 
-    D, E = jnp.ones(n, dtype), jnp.ones(program.A.dense.shape[0], dtype)
-    _, D, E, _, _ = jax.lax.while_loop(uneven, improve, (jnp.int32(0), D, E, *norms(D, E)))
-    return _power_of_two(D), _power_of_two(E)
+    start = (jnp.int32(0), jnp.array(True), jnp.ones(n, dtype), jnp.ones(m, dtype))
+    *_, D, E = jax.lax.while_loop(lambda state: (state[0] < MAX_PASSES) & state[1], improve, start)
+    factors = _power_of_two(jnp.concatenate([D, E]))
+    return factors[:n], factors[n:]

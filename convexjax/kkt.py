@@ -20,12 +20,10 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
 from convexjax.cone_program import ConeProgram
+from convexjax.linear_algebra import max_abs
 
 # (delta, epsilon) by dtype: as small as keeps the Cholesky factor of M accurate enough for refinement to contract.
 REGULARISATION = {"float64": (1e-6, 1e-9), "float32": (1e-3, 1e-5)}
-
-# Residual, relative to the right-hand side, at which refinement is done.
-TARGET = {"float64": 1e-12, "float32": 1e-6}
 
 
 class Factor(NamedTuple):
@@ -54,37 +52,37 @@ def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
     return Factor(jnp.linalg.cholesky(M, symmetrize_input=False), scaling, delta)
 
 
-def solve(
-    program: ConeProgram, factor: Factor, r_x: jax.Array, r_z: jax.Array, refinement_steps: int
-) -> tuple[jax.Array, jax.Array]:
-    """(dx, dz) for right-hand sides with columns (n, k), (m, k), refined until the residual is at rounding level."""
-    cone, A = program.cone, program.A
-    inverse = lambda v: cone.regularised_inverse(factor.scaling, factor.delta, v)
-    hessian = jax.vmap(lambda v: cone.hessian(factor.scaling, v), 1, 1)
-    target = TARGET[r_x.dtype.name] * (jnp.max(jnp.abs(r_x), 0, initial=0) + jnp.max(jnp.abs(r_z), 0, initial=0))
+def solve(program: ConeProgram, factor: Factor, right: jax.Array, target: jax.Array, refinement_steps: int) -> jax.Array:
+    """Columns (dx; dz) for the right-hand sides in the columns of `right` (n + m, k), refined until no residual is above
+    `target`, or refinement no longer helps."""
+    n, cone, A = program.q.shape[0], program.cone, program.A
+
+    def precondition(e):
+        """Solve with the regularised matrix."""
+        weighted = cone.regularised_inverse(factor.scaling, factor.delta, e[n:])
+        dx = cho_solve((factor.cholesky, True), e[:n] + A.rmatvec(weighted))
+        dz = cone.regularised_inverse(factor.scaling, factor.delta, A.matvec(dx)) - weighted
+        return jnp.concatenate([dx, dz])
+
+    def residual(d):
+        """What is left of the right-hand side with the true matrix."""
+        dx, dz = d[:n], d[n:]
+        hessian = jax.vmap(lambda v: cone.hessian(factor.scaling, v), 1, 1)
+        return right - jnp.concatenate([program.quadratic(dx) + A.rmatvec(dz), A.matvec(dx) - hessian(dz)])
 
     def refine(state):
-        steps, _, dx, dz, e_x, e_z, size = state
-        weighted = inverse(e_z)
-        step = cho_solve((factor.cholesky, True), e_x + A.rmatvec(weighted))
-        new_x, new_z = dx + step, dz + inverse(A.matvec(step)) - weighted
-        new_e_x = r_x - program.quadratic(new_x) - A.rmatvec(new_z)
-        new_e_z = r_z - A.matvec(new_x) + hessian(new_z)
-        new_size = error(new_e_x, new_e_z)
+        steps, _, d, e, size = state
+        new_d = d + precondition(e)
+        new_e = residual(new_d)
+        new_size = max_abs(new_e)
         accepted = (steps == 0) | (new_size < size)  # false for NaN
         improving = (steps == 0) | (new_size < 0.5 * size)
-        old, new = (dx, dz, e_x, e_z, size), (new_x, new_z, new_e_x, new_e_z, new_size)
-        return steps + 1, improving, *(jnp.where(accepted, a, b) for a, b in zip(new, old, strict=True))
+        keep = lambda new, old: jnp.where(accepted, new, old)
+        return steps + 1, improving, keep(new_d, d), keep(new_e, e), keep(new_size, size)
 
     def unfinished(state):
-        steps, improving, *_, size = state
-        return improving & (steps <= refinement_steps) & (size > 1)
+        steps, improving, _, _, size = state
+        return improving & (steps <= refinement_steps) & (size > target)
 
-    def error(e_x, e_z):
-        """Largest residual of a column, relative to what it should reach."""
-        columns = jnp.maximum(jnp.max(jnp.abs(e_x), 0, initial=0), jnp.max(jnp.abs(e_z), 0, initial=0))
-        return jnp.max(columns / jnp.maximum(target, jnp.finfo(r_x.dtype).tiny))
-
-    start = (jnp.int32(0), jnp.array(True), jnp.zeros_like(r_x), jnp.zeros_like(r_z), r_x, r_z, jnp.full((), jnp.inf, r_x.dtype))
-    _, _, dx, dz, *_ = jax.lax.while_loop(unfinished, refine, start)
-    return dx, dz
+    start = (jnp.int32(0), jnp.array(True), jnp.zeros_like(right), right, jnp.full((), jnp.inf, right.dtype))
+    return jax.lax.while_loop(unfinished, refine, start)[2]

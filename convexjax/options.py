@@ -82,11 +82,11 @@ class Options:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"options.{name} must be True or False (it is static), got {getattr(self, name)!r}.")
 
-    def tolerances(self, dtype) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """(solved, almost, infeasible) as scalars of `dtype`, the defaults filled in."""
+    def tolerances(self, dtype) -> jax.Array:
+        """(solved, almost, infeasible) as an array of `dtype`, the defaults filled in."""
         defaults = DEFAULT_TOLERANCES[jnp.dtype(dtype).name]
         given = (self.tolerance, self.tolerance_almost, self.tolerance_infeasible)
         solved, almost, infeasible = (
             jnp.asarray(d if g is None else g, dtype) for g, d in zip(given, defaults, strict=True)
         )
-        return solved, jnp.maximum(almost, solved), infeasible
+        return jnp.stack([solved, jnp.maximum(almost, solved), infeasible])

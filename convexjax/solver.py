@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from convexjax import interior_point
-from convexjax.cone_program import ConeProgram, drop_rows, infinite_rows, is_convex, is_finite
+from convexjax.cone_program import ConeProgram, infinite_rows, is_convex
 from convexjax.equilibration import equilibrate
 from convexjax.interior_point import Point
 from convexjax.options import Options
@@ -26,45 +26,35 @@ class ConeSolution(NamedTuple):
 
 def solve(program: ConeProgram, options: Options, warm_start: tuple | None = None) -> ConeSolution:
     """Solve a cone program. `warm_start` is a guess (x, s, z) in the user's units."""
-    given = program
-    dropped = infinite_rows(program)
-    program = drop_rows(program, dropped)
-    finite, convex = is_finite(program), is_convex(program.P)
-    # the loop never sees NaN: a lane without valid data runs on zeros and is labelled afterwards
-    program = jax.tree.map(lambda v: jnp.where(finite, v, jnp.zeros_like(v)), program)
     scaled, scaling = equilibrate(program, options.equilibrate)
-    units = interior_point.units_of(scaled, scaling)
+    units = interior_point.units_of(scaling)
     begin = interior_point.start(scaled)
     if warm_start is not None:
         begin = _warm(scaled, begin, scaling.scale_point(*warm_start))
-    state = interior_point.run(scaled, units, options, begin, finite & convex)
+    state = interior_point.run(scaled, units, options, begin)
 
-    status = jnp.where(finite, jnp.where(convex, state.status, Status.NONCONVEX), Status.NUMERICAL_ERROR)
-    claimed = (status == Status.PRIMAL_INFEASIBLE) | (status == Status.DUAL_INFEASIBLE)
-    point = jax.tree.map(lambda own, best: jnp.where(claimed | (state.num_iters == 0), own, best), state.point, state.best)
-    point = point._replace(z=jnp.where(dropped, 0, point.z))
-    size = jnp.where(
-        status == Status.PRIMAL_INFEASIBLE,
-        -(scaled.b @ point.z) / scaling.c,
-        jnp.where(status == Status.DUAL_INFEASIBLE, -(scaled.q @ point.x) / scaling.c, point.tau),
-    )
-    x, s, z = scaling.unscale_point(*(v / jnp.where(size > 0, size, 1) for v in (point.x, point.s, point.z)))
-    failed = ~finite
+    # NaN in P makes the factor of P NaN, too: not a number comes before not convex
+    convex = is_convex(scaled.P, scaling.size_P)
+    failed = (state.status == Status.NUMERICAL_ERROR) & (state.num_iters == 0)
+    status = jnp.where(failed | convex, state.status, Status.NONCONVEX)
+    primal_infeasible, dual_infeasible = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
+    is_certificate = primal_infeasible | dual_infeasible
+    point = interior_point.unpack(scaled, jnp.where(is_certificate, state.point, state.best))
+    residuals = jnp.where(is_certificate, state.claims, state.best_claims)
+    dropped = infinite_rows(program)
+    z = jnp.where(dropped, 0, point.z)
+    size = jnp.where(is_certificate, jnp.where(primal_infeasible, -scaled.b @ z, -scaled.q @ point.x) / scaling.c, point.tau)
+    x, s, z = scaling.unscale_point(*(v / jnp.where(size > 0, size, 1) for v in (point.x, point.s, z)))
     x, s, z = (jnp.where(failed, jnp.nan, v) for v in (x, s, z))
     # the dropped rows have the slack of their infinite bound
-    s = jnp.where(dropped & ~failed, given.b, s)
+    s = jnp.where(dropped & ~failed, program.b, s)
     objective = x @ program.quadratic(x) / 2 + program.q @ x
-    objective = jnp.where(
-        status == Status.PRIMAL_INFEASIBLE,
-        jnp.inf,
-        jnp.where(status == Status.DUAL_INFEASIBLE, -jnp.inf, objective),
-    )
-    measures = interior_point.measure(scaled, units, point)
+    objective = jnp.where(primal_infeasible, jnp.inf, jnp.where(dual_infeasible, -jnp.inf, objective))
     info = Info(
         num_iters=state.num_iters,
-        primal_residual=jnp.where(status == Status.DUAL_INFEASIBLE, measures.dual_infeasible, measures.primal),
-        dual_residual=jnp.where(status == Status.PRIMAL_INFEASIBLE, measures.primal_infeasible, measures.dual),
-        gap=measures.gap,
+        primal_residual=jnp.where(dual_infeasible, residuals[4], residuals[0]),
+        dual_residual=jnp.where(primal_infeasible, residuals[3], residuals[1]),
+        gap=residuals[2],
         history=interior_point.history_of(state),
     )
     return ConeSolution(x, s, z, objective, status.astype(jnp.int32), info)
