@@ -6,7 +6,7 @@ With positive diagonal D, E (one factor per copy of a cone) and scalars beta, c 
 
     x = beta D x^,   s = beta E^-1 s^,   z = E z^ / (c beta).
 
-D and E bring the rows and columns of [P A'; A 0] to largest entries of one (Ruiz, RAL-TR-2001-034); beta and c bring b^ and
+D and E bring the rows and columns of [P A'; A 0] to norms of about one (Ruiz, RAL-TR-2001-034); beta and c bring b^ and
 the objective to size one, so that a problem in other units is the same problem to the solver. All factors are powers of
 two: scaling makes no rounding errors.
 """
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.cone_program import ConeProgram, infinite_rows
-from convexjax.linear_algebra import Rows, max_abs
+from convexjax.linear_algebra import Rows, reductions
 
 MAX_PASSES = 12
 # Factors stay within these bounds: beyond them a small entry is more likely noise than a unit of measure.
@@ -33,7 +33,7 @@ class Equilibration:
     E: jax.Array
     beta: jax.Array
     c: jax.Array
-    size_P: jax.Array  # largest entry of the scaled P
+    size_P: jax.Array  # largest norm of a column of the scaled P, to a factor of 2
     no_q: jax.Array  # whether q = 0, b = 0
     no_b: jax.Array
 
@@ -59,33 +59,32 @@ def equilibrate(program: ConeProgram, enabled: bool) -> tuple[ConeProgram, Equil
         jnp.where(part, 0, diagonal)
         for part, diagonal in zip(program.A.bound_rows(dropped), program.A.diagonals, strict=True)
     )
+    one = jnp.ones((), dtype)
     if enabled:
-        D, E = _ruiz(program.P, dense, diagonals, program.cone)
+        D, E, norms_P = _ruiz(program.P, dense, diagonals, program.cone)
     else:
-        D, E = jnp.ones(n, dtype), jnp.ones(m, dtype)
+        D, E, norms_P = jnp.ones(n, dtype), jnp.ones(m, dtype), jnp.ones(n, dtype)
     # bounds keep unit coefficients: E = 1/D there
-    E_all = jnp.concatenate([E] + [1 / D] * len(diagonals))
-    P = None if program.P is None else D[:, None] * program.P * D
-    q, b = D * program.q, jnp.where(dropped, 0, E_all * program.b)
-    size_P, size_q, size_b = jnp.zeros((), dtype) if P is None else max_abs(P), max_abs(q), max_abs(b)
-    natural_b = jnp.where(size_b > 0, size_b, 1)
+    E = jnp.concatenate([E] + [1 / D] * len(diagonals))
+    q, b = D * program.q, jnp.where(dropped, 0, E * program.b)
+    size_q, size_P = reductions(maxima=(jnp.abs(q), norms_P))
+    (size_b,) = reductions(maxima=(jnp.abs(b),))
+    beta = c = one
     if enabled:
         # b = 0: the size of x is that of the unconstrained minimum, if there is one
         ratio = jnp.where((size_q > 0) & (size_P > 0), size_q / size_P, 1)
         beta = _power_of_two(jnp.where(size_b > 0, size_b, ratio))
         size = jnp.maximum(beta * beta * size_P, beta * size_q)
         c = _power_of_two(1 / jnp.where(size > 0, size, beta))
-    else:
-        beta = c = jnp.ones((), dtype)
     scaled = replace(
         program,
-        P=None if P is None else (c * beta * beta) * P,
+        P=None if program.P is None else (c * beta * beta * D)[:, None] * program.P * D,
         q=(c * beta) * q,
-        A=Rows(E[:, None] * dense * D, diagonals),
-        b=jnp.where(dropped, natural_b, b) / beta,
+        A=Rows(E[:m, None] * dense * D, diagonals),
+        b=jnp.where(dropped, jnp.where(size_b > 0, size_b, 1), b) / beta,
     )
     return scaled, Equilibration(
-        D=D, E=E_all, beta=beta, c=c, size_P=c * beta * beta * size_P, no_q=size_q == 0, no_b=size_b == 0
+        D=D, E=E, beta=beta, c=c, size_P=c * beta * beta * size_P, no_q=size_q == 0, no_b=size_b == 0
     )
 
 
@@ -97,26 +96,29 @@ def _power_of_two(v):
 
 
 def _ruiz(P, dense, diagonals, cone):
-    """D and E of the dense rows, passes until every row and column has its largest entry between 1/2 and 2."""
-    absolute_A, absolute_P = jnp.abs(dense), None if P is None else jnp.abs(P)
+    """D and E of the dense rows, passes until every row and column has a norm between 1/2 and 2; and the norms of the
+    columns of D P D.
+
+    Euclidean norms, so that a pass is a few products of the squared entries with vectors.
+    """
     (m, n), dtype = dense.shape, dense.dtype
+    squared_A, squared_P = dense * dense, None if P is None else P * P
     bounded = sum((jnp.abs(diagonal) for diagonal in diagonals), start=jnp.zeros(n, dtype)) > 0
 
     def improve(state):
-        passes, _, D, E = state
-        scaled = E[:, None] * absolute_A * D
-        columns = jnp.max(scaled, 0, initial=0)
-        if P is not None:
-            columns = jnp.maximum(columns, D * jnp.max(absolute_P * D[:, None], 0, initial=0))
+        passes, _, factors, _ = state
+        D2, E2 = factors[:n] ** 2, factors[n:] ** 2
+        norms_P = jnp.zeros_like(D2) if P is None else D2 * (squared_P @ D2)
+        columns = D2 * (E2 @ squared_A) + norms_P
         # a variable that only has bounds is brought to the unit of its bound
-        columns = jnp.where((columns == 0) & bounded, D, columns)
-        both = jnp.concatenate([columns, cone.block_max(jnp.max(scaled, 1, initial=0))])
-        both = jnp.where(both > 0, both, 1)
-        factors = jnp.clip(jnp.concatenate([D, E]) * jax.lax.rsqrt(both), SMALLEST, LARGEST)
-        uneven = jnp.max(jnp.abs(jnp.log2(both)), initial=0) > 1
-        return passes + 1, uneven, factors[:n], factors[n:]
+        columns = jnp.where((columns == 0) & bounded, D2, columns)
+        rows = cone.block_max(E2 * (squared_A @ D2))
+        norms = jnp.concatenate([columns, rows])
+        norms = jnp.where(norms > 0, norms, 1)
+        factors = _power_of_two(jnp.clip(factors * jax.lax.rsqrt(jnp.sqrt(norms)), SMALLEST, LARGEST))
+        largest, largest_inverse = reductions(maxima=(norms, 1 / norms))
+        return passes + 1, jnp.maximum(largest, largest_inverse) > 4, factors, norms_P
 
-    start = (jnp.int32(0), jnp.array(True), jnp.ones(n, dtype), jnp.ones(m, dtype))
-    *_, D, E = jax.lax.while_loop(lambda state: (state[0] < MAX_PASSES) & state[1], improve, start)
-    factors = _power_of_two(jnp.concatenate([D, E]))
-    return factors[:n], factors[n:]
+    start = (jnp.int32(0), jnp.array(True), jnp.ones(n + m, dtype), jnp.zeros(n, dtype))
+    _, _, factors, norms_P = jax.lax.while_loop(lambda state: (state[0] < MAX_PASSES) & state[1], improve, start)
+    return factors[:n], factors[n:], jnp.sqrt(norms_P)

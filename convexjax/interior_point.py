@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from convexjax import kkt
 from convexjax.cone_program import ConeProgram
 from convexjax.equilibration import Equilibration
-from convexjax.linear_algebra import max_abs
+from convexjax.linear_algebra import reductions
 from convexjax.options import Options
 from convexjax.solution import History, Status
 
@@ -57,25 +57,33 @@ def unpack(program: ConeProgram, v: jax.Array) -> Point:
 
 
 class Residuals(NamedTuple):
-    """Residuals of the embedding at a point, and the products they are made of."""
+    """Residuals of the embedding at a point, with mu and P x."""
 
     r_x: jax.Array
     r_z: jax.Array
     r_tau: jax.Array
+    size: jax.Array  # largest entry of r_x and r_z
     mu: jax.Array
     Px: jax.Array
-    Atz: jax.Array
-    Ax: jax.Array
-    xPx: jax.Array
-    qx: jax.Array
-    bz: jax.Array
+
+
+class Claims(NamedTuple):
+    """How far each claim is from being proved: relative residuals and gap of x/tau, s/tau, z/tau; of z and of x as
+    certificates (inf for the wrong sign); and the objective of x/tau."""
+
+    primal: jax.Array
+    dual: jax.Array
+    gap: jax.Array
+    primal_infeasible: jax.Array
+    dual_infeasible: jax.Array
+    objective: jax.Array
 
 
 class State(NamedTuple):
     """What the loop carries."""
 
     point: jax.Array  # packed
-    claims: jax.Array  # how far each claim is from being proved (`claims`)
+    claims: jax.Array  # `Claims` as one array
     best: jax.Array  # packed point of the smallest error so far, and its claims
     best_claims: jax.Array
     records: jax.Array  # (3,) smallest error and certificate residuals so far
@@ -120,56 +128,47 @@ def units_of(scaling: Equilibration) -> Units:
 # ----------------------------------------------------------------------------- residuals and claims
 
 
-def residuals_at(program: ConeProgram, point: Point) -> Residuals:
-    """Residuals of the embedding."""
-    x, s, z, tau, kappa = point
-    Px, Atz, Ax = program.quadratic(x), program.A.rmatvec(z), program.A.matvec(x)
-    xPx, qx, bz = x @ Px, program.q @ x, program.b @ z
-    return Residuals(
-        r_x=Px + Atz + program.q * tau,
-        r_z=Ax + s - program.b * tau,
-        r_tau=kappa + xPx / tau + qx + bz,
-        mu=(s @ z + tau * kappa) / (program.cone.degree + 1),
-        Px=Px,
-        Atz=Atz,
-        Ax=Ax,
-        xPx=xPx,
-        qx=qx,
-        bz=bz,
-    )
+def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals, Claims]:
+    """Residuals of the embedding and of every claim.
 
-
-def claims(program: ConeProgram, units: Units, point: Point, at: Residuals) -> jax.Array:
-    """Relative primal residual, dual residual and gap of x/tau, s/tau, z/tau, and of z and x as certificates of primal
-    and dual infeasibility (inf for a wrong sign).
-
-    A residual is the larger of two measures. Row by row, relative to the terms of the row itself, which no scaling of rows
-    or columns changes; rows whose terms all vanish have a floor, the size of x (of z) or one unit, but never more than
-    the largest term of all rows nor less than 1e-6 of it: a row of large numbers elsewhere does not loosen this one. And
-    in the user's units, the largest residual relative to the largest term and to one.
+    A primal or dual residual is the larger of two measures. Row by row, relative to the terms of the row itself, which no
+    scaling of rows or columns changes; rows whose terms all vanish have a floor, the size of x (of z) or one unit, but
+    never more than the largest term of all rows nor less than 1e-6 of it: a row of large numbers elsewhere does not
+    loosen this one. And in the user's units, the largest residual relative to the largest term and to one.
     """
-    x, s, z, tau, _ = point
-    unit_x, unit_z = units.x * tau, units.z * tau
-    terms_x = jnp.maximum(jnp.maximum(jnp.abs(at.Px), jnp.abs(at.Atz)), jnp.abs(program.q * tau))
-    terms_z = jnp.maximum(jnp.maximum(jnp.abs(at.Ax), jnp.abs(s)), jnp.abs(program.b * tau))
-    norm_x, size_x, size_Px, size_Atz, user_r_x, user_x = _max_rows(
-        terms_x, x, at.Px, at.Atz, units.columns * at.r_x, units.columns * terms_x
+    x, s, z, tau, kappa = point
+    q, b = program.q * tau, program.b * tau
+    Px, Atz, Ax = program.quadratic(x), program.A.rmatvec(z), program.A.matvec(x)
+    r_x, r_z = Px + Atz + q, Ax + s - b
+    largest = lambda *vectors: jnp.max(jnp.abs(jnp.stack(vectors)), 0)
+    terms_x, terms_z = largest(Px, Atz, q), largest(Ax, s, b)
+    xPx, qx, size_x, size_Px, size_Atz, norm_x, size_r_x, user_r_x, user_x = reductions(
+        (x * Px, program.q * x), _absolute(x, Px, Atz, terms_x, r_x, units.columns * r_x, units.columns * terms_x)
     )
-    norm_z, size_z, size_ray, user_r_z, user_z = _max_rows(
-        terms_z, z, at.Ax + s, units.rows * at.r_z, units.rows * terms_z
+    bz, sz, size_z, size_ray, norm_z, size_r_z, user_r_z, user_z = reductions(
+        (program.b * z, s * z), _absolute(z, Ax + s, terms_z, r_z, units.rows * r_z, units.rows * terms_z)
     )
 
+    unit_x, unit_z = units.x * tau, units.z * tau
     floor_z = jnp.minimum(jnp.maximum(jnp.maximum(size_x, unit_x), 1e-6 * norm_z), norm_z)
     floor_x = jnp.minimum(jnp.maximum(jnp.maximum(size_z, unit_z), 1e-6 * norm_x), norm_x)
     # a scale for when every term vanishes at the solution
     floor_z = jnp.maximum(floor_z, 1e-4 * units.no_b * tau)
     floor_x = jnp.maximum(floor_x, 1e-4 * jnp.maximum(units.P * size_x, units.no_q * tau))
-    primal = jnp.maximum(_max_ratio(at.r_z, terms_z, floor_z), user_r_z / jnp.maximum(user_z, unit_x))
-    dual = jnp.maximum(_max_ratio(at.r_x, terms_x, floor_x), user_r_x / jnp.maximum(user_x, unit_z))
+    tiny = jnp.finfo(x.dtype).tiny
+    ratio_x = jnp.abs(r_x) / jnp.maximum(jnp.maximum(terms_x, floor_x), tiny)
+    ratio_z = jnp.abs(r_z) / jnp.maximum(jnp.maximum(terms_z, floor_z), tiny)
+    by_row_x, by_row_z = reductions(
+        maxima=(
+            jnp.concatenate([ratio_x, jnp.zeros_like(ratio_z)]),
+            jnp.concatenate([jnp.zeros_like(ratio_x), ratio_z]),
+        )
+    )
 
     # objective values times tau^2, and their gap beyond the rounding errors of the terms
-    primal_objective, dual_objective = at.xPx / 2 + at.qx * tau, -at.xPx / 2 - at.bz * tau
-    terms = jnp.maximum(jnp.abs(at.qx * tau), jnp.abs(at.xPx))
+    qx_tau, bz_tau = qx * tau, bz * tau
+    primal_objective, dual_objective = xPx / 2 + qx_tau, -xPx / 2 - bz_tau
+    terms = jnp.maximum(jnp.abs(qx_tau), jnp.abs(xPx))
     rounding = 100 * jnp.finfo(x.dtype).eps * terms
     floor = jnp.minimum(units.objective * tau**2, terms)
     absolute = jnp.maximum(1e-6 * units.P * size_x**2, 1e-4 * units.no_q * tau**2)
@@ -177,24 +176,26 @@ def claims(program: ConeProgram, units: Units, point: Point, at: Residuals) -> j
         jnp.maximum(jnp.abs(primal_objective), jnp.abs(dual_objective)), jnp.maximum(floor, absolute)
     )
     certificate = lambda residual, constant: jnp.where(constant < 0, residual / jnp.abs(constant), jnp.inf)
-    return jnp.stack(
-        [
-            primal,
-            dual,
-            gap,
-            certificate(size_Atz * units.x, at.bz),
-            certificate(jnp.maximum(size_Px, size_ray) * units.z, at.qx),
-        ]
+    residuals = Residuals(
+        r_x=r_x,
+        r_z=r_z,
+        r_tau=kappa + xPx / tau + qx + bz,
+        size=jnp.maximum(size_r_x, size_r_z),
+        mu=(sz + tau * kappa) / (program.cone.degree + 1),
+        Px=Px,
+    )
+    return residuals, Claims(
+        primal=jnp.maximum(by_row_z, user_r_z / jnp.maximum(user_z, unit_x)),
+        dual=jnp.maximum(by_row_x, user_r_x / jnp.maximum(user_x, unit_z)),
+        gap=gap,
+        primal_infeasible=certificate(size_Atz * units.x, bz),
+        dual_infeasible=certificate(jnp.maximum(size_Px, size_ray) * units.z, qx),
+        objective=primal_objective / tau**2 / units.objective,
     )
 
 
-def _max_rows(*vectors):
-    """Largest absolute entry of each vector, in one reduction."""
-    return jnp.max(jnp.abs(jnp.stack(vectors)), 1, initial=0)
-
-
-def _max_ratio(residual, terms, floor):
-    return jnp.max(jnp.abs(residual) / jnp.maximum(jnp.maximum(terms, floor), jnp.finfo(floor.dtype).tiny), initial=0)
+def _absolute(*vectors):
+    return tuple(jnp.abs(v) for v in vectors)
 
 
 # ----------------------------------------------------------------------------- one iteration
@@ -213,44 +214,48 @@ def direction(
 ) -> tuple[jax.Array, jax.Array]:
     """The corrected direction, packed, and the largest step along it.
 
-    Predictor and corrector are two rounds of one loop, so that they are compiled once.
+    With K = [P A'; A -H] and d1 = K^-1 [-q; b], a direction is d2 + dtau d1. The three solves, for d1, for the predictor's d2
+    and for the corrector's, are rounds of one loop, so that they are compiled once.
     """
     cone, q, b, n = program.cone, program.q, program.b, program.q.shape[0]
     _, s, z, tau, kappa = point
     scaling = cone.scaling(s, z)
     factor = kkt.factor(program, scaling, boost)
-    xi = point.x / tau
-    gradient = q + 2 * (at.Px / tau)  # of the objective row with respect to x
+    xi, P_xi = point.x / tau, at.Px / tau
     # errors of the linear solves end up in the residuals, which have to fall by much less than this
-    target = 1e-3 * jnp.max(jnp.abs(jnp.concatenate([at.r_x, at.r_z])), initial=0)
+    target = 1e-3 * at.size
+    constant = jnp.concatenate([-q, b])
+    gradient = jnp.concatenate([q + 2 * P_xi, b])  # of the objective row with respect to (x, z)
 
-    def round_(_, carry):
-        previous, step = carry
+    def round_(i, carry):
+        previous, step, d1 = carry
+        first = i == 0
         previous = unpack(program, previous)
         sigma = (1 - step) ** 2
         keep, sigma_mu = 1 - sigma, sigma * at.mu
         d_s = s + cone.correction(scaling, s, z, previous.s, previous.z, sigma_mu)
         d_kappa = tau * kappa + previous.tau * previous.kappa - sigma_mu
-        right = jnp.stack(
-            [jnp.concatenate([-q, b]), jnp.concatenate([-keep * at.r_x, d_s - keep * at.r_z])], 1
-        )
-        d1, d2 = kkt.solve(program, factor, right, target, refinement_steps).T
-        x1, z1 = d1[:n], d1[n:]
-        # kappa/tau - (q + 2 P xi)'x1 - b'z1 + xi'P xi without cancellation
-        off = x1 - xi
-        denominator = kappa / tau + off @ program.quadratic(off) + z1 @ cone.hessian(scaling, z1)
-        dtau = (keep * at.r_tau - d_kappa / tau + jnp.concatenate([gradient, b]) @ d2) / denominator
+        right = jnp.concatenate([-keep * at.r_x, d_s - keep * at.r_z])
+        d2 = kkt.solve(program, factor, jnp.where(first, constant, right), target, refinement_steps)
+        d1 = jnp.where(first, d2, d1)
+        # kappa/tau - (q + 2 P xi)'x1 - b'z1 + xi'P xi without cancellation: kappa/tau + |xi - x1|_P^2 + z1'H z1
+        off = xi - d1[:n]
+        Hz1, Hz2 = cone.hessian(scaling, d1[n:]), cone.hessian(scaling, d2[n:])
+        curved = jnp.concatenate([off * program.quadratic(off), d1[n:] * Hz1])
+        curvature, slope = reductions((curved, gradient * d2))
+        dtau = (keep * at.r_tau - d_kappa / tau + slope) / (kappa / tau + curvature)
         d = d2 + dtau * d1
         dx, dz = d[:n], d[n:]
-        ds = cone.choose_slack(b * dtau - keep * at.r_z - program.A.matvec(dx), -d_s - cone.hessian(scaling, dz))
+        ds = cone.choose_slack(b * dtau - keep * at.r_z - program.A.matvec(dx), -d_s - Hz2 - dtau * Hz1)
         dkappa = -(d_kappa + kappa * dtau) / tau
         scalars = jnp.maximum(1, jnp.maximum(-dtau / tau, -dkappa / kappa))
         step = jnp.minimum(cone.max_step(scaling, s, z, ds, dz), 1 / scalars)
-        return pack(Point(dx, ds, dz, dtau, dkappa)), step
+        along = pack(Point(dx, ds, dz, dtau, dkappa))
+        # before the predictor: no direction, and sigma = (1 - 1)^2 = 0
+        return jnp.where(first, 0, along), jnp.where(first, 1, step), d1
 
-    # sigma = (1 - 1)^2 = 0 and no second-order terms in the first round
-    first = (jnp.zeros(n + 2 * b.shape[0] + 2, q.dtype), jnp.ones((), q.dtype))
-    along, step = jax.lax.fori_loop(0, 2, round_, first)
+    nothing = (jnp.zeros(n + 2 * b.shape[0] + 2, q.dtype), jnp.ones((), q.dtype), jnp.zeros_like(constant))
+    along, step, _ = jax.lax.fori_loop(0, 3, round_, nothing)
     return along, FRACTION * step
 
 
@@ -259,7 +264,7 @@ def move(program: ConeProgram, options: Options, state: State, point: Point, at:
     regularisation."""
     along, step = direction(program, point, at, state.boost, options.refinement_steps)
     moved = state.point + step * along
-    useful = jnp.isfinite(jnp.sum(moved)) & (step > 1e-10)
+    useful = step > 1e-10  # false for NaN
     return state._replace(
         point=jnp.where(useful, moved, state.point),
         boost=jnp.where(useful, jnp.maximum(state.boost / 10, 1), state.boost * 100),
@@ -271,11 +276,12 @@ def move(program: ConeProgram, options: Options, state: State, point: Point, at:
 def judge(options: Options, tolerances: jax.Array, state: State) -> State:
     """Update best point, records and status after `state.claims` have been measured."""
     solved, almost, infeasible = tolerances
-    error = jnp.max(state.claims[:3])
+    error = jnp.maximum(jnp.maximum(state.claims[0], state.claims[1]), state.claims[2])
     valid = ~jnp.isnan(error)
     error = jnp.where(valid, error, jnp.inf)
-    records = jnp.concatenate([error[None], state.claims[3:]])
-    idle = jnp.where(jnp.any(records < 0.9 * state.records), 0, state.idle + 1)
+    records = jnp.stack([error, state.claims[3], state.claims[4]])
+    improved = records < 0.9 * state.records
+    idle = jnp.where(improved[0] | improved[1] | improved[2], 0, state.idle + 1)
     better = error < state.records[0]
     lowest = jnp.minimum(records, state.records)
     # a start that is not finite comes from such data
@@ -289,29 +295,32 @@ def judge(options: Options, tolerances: jax.Array, state: State) -> State:
         (stuck, Status.NUMERICAL_ERROR),
         (exhausted, Status.MAX_ITERATIONS),
     ]
+    status = jnp.int32(Status.UNSOLVED)
+    for happened, outcome in reversed(outcomes):
+        status = jnp.where(happened, jnp.int32(outcome), status)
     return state._replace(
         best=jnp.where(better, state.point, state.best),
         best_claims=jnp.where(better, state.claims, state.best_claims),
         records=lowest,
         idle=idle,
-        status=jnp.select([happened for happened, _ in outcomes], [jnp.int32(s) for _, s in outcomes], Status.UNSOLVED),
+        status=status,
     )
 
 
-def run(program: ConeProgram, units: Units, options: Options, point: Point) -> State:
-    """Iterate from `point` until a claim is proved or none can be."""
+def run(program: ConeProgram, units: Units, options: Options, point: Point, status: jax.Array) -> State:
+    """Iterate from `point` until a claim is proved or none can be, if `status` is UNSOLVED."""
     dtype = program.q.dtype
     tolerances = options.tolerances(dtype)
 
     def iterate(state):
         point = unpack(program, state.point)
-        at = residuals_at(program, point)
-        state = judge(options, tolerances, state._replace(claims=claims(program, units, point, at)))
+        at, claims = measure(program, units, point)
+        state = judge(options, tolerances, state._replace(claims=jnp.stack(claims)))
         if options.history:
             row = jnp.concatenate([state.claims[:3], at.mu[None], state.step[None]])
             state = state._replace(history=state.history.at[state.num_iters].set(row, mode="drop"))
         if options.verbose:
-            print_row(state, at, point.tau)
+            print_row(state, at.mu)
         return jax.lax.cond(
             state.status == Status.UNSOLVED,
             lambda state: move(program, options, state, point, at),
@@ -322,15 +331,15 @@ def run(program: ConeProgram, units: Units, options: Options, point: Point) -> S
     vector = pack(point)
     state = State(
         point=vector,
-        claims=jnp.ones(5, dtype),
+        claims=jnp.ones(6, dtype),
         best=vector,
-        best_claims=jnp.ones(5, dtype),
+        best_claims=jnp.ones(6, dtype),
         records=jnp.full(3, jnp.inf, dtype),
         idle=jnp.int32(0),
         boost=jnp.ones((), dtype),
         step=jnp.zeros((), dtype),
         num_iters=jnp.int32(0),
-        status=jnp.int32(Status.UNSOLVED),
+        status=status,
         history=jnp.full((options.history, 5), jnp.nan, dtype),
     )
     if options.verbose:
@@ -354,15 +363,16 @@ def print_header() -> None:
     jax.debug.print(" iter   primal     dual       gap        mu         step     objective", ordered=False)
 
 
-def print_row(state: State, at: Residuals, tau: jax.Array) -> None:
+def print_row(state: State, mu: jax.Array) -> None:
     """One row of the table of `options.verbose`."""
+    claims = Claims(*state.claims)
     jax.debug.print(
         "{i:5d}   {p:.2e}   {d:.2e}   {g:.2e}   {mu:.2e}   {step:.4f}   {f:+.8e}",
         i=state.num_iters,
-        p=state.claims[0],
-        d=state.claims[1],
-        g=state.claims[2],
-        mu=at.mu,
+        p=claims.primal,
+        d=claims.dual,
+        g=claims.gap,
+        mu=mu,
         step=state.step,
-        f=(at.xPx / 2 / tau + at.qx) / tau,
+        f=claims.objective,
     )

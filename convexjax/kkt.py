@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
 from convexjax.cone_program import ConeProgram
-from convexjax.linear_algebra import max_abs
+from convexjax.linear_algebra import reductions
 
 # (delta, epsilon) by dtype: as small as keeps the Cholesky factor of M accurate enough for refinement to contract.
 REGULARISATION = {"float64": (1e-6, 1e-9), "float32": (1e-3, 1e-5)}
@@ -53,28 +53,30 @@ def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
 
 
 def solve(program: ConeProgram, factor: Factor, right: jax.Array, target: jax.Array, refinement_steps: int) -> jax.Array:
-    """Columns (dx; dz) for the right-hand sides in the columns of `right` (n + m, k), refined until no residual is above
-    `target`, or refinement no longer helps."""
+    """(dx; dz) for a right-hand side (n + m,), refined until no residual is above `target`, or refinement no longer helps.
+
+    One right-hand side at a time: products of a matrix with two columns take XLA several times as long as with one.
+    """
     n, cone, A = program.q.shape[0], program.cone, program.A
+    inverse = lambda v: cone.regularised_inverse(factor.scaling, factor.delta, v[:, None])[:, 0]
 
     def precondition(e):
         """Solve with the regularised matrix."""
-        weighted = cone.regularised_inverse(factor.scaling, factor.delta, e[n:])
+        weighted = inverse(e[n:])
         dx = cho_solve((factor.cholesky, True), e[:n] + A.rmatvec(weighted))
-        dz = cone.regularised_inverse(factor.scaling, factor.delta, A.matvec(dx)) - weighted
-        return jnp.concatenate([dx, dz])
+        return jnp.concatenate([dx, inverse(A.matvec(dx)) - weighted])
 
     def residual(d):
         """What is left of the right-hand side with the true matrix."""
         dx, dz = d[:n], d[n:]
-        hessian = jax.vmap(lambda v: cone.hessian(factor.scaling, v), 1, 1)
-        return right - jnp.concatenate([program.quadratic(dx) + A.rmatvec(dz), A.matvec(dx) - hessian(dz)])
+        hessian = cone.hessian(factor.scaling, dz)
+        return right - jnp.concatenate([program.quadratic(dx) + A.rmatvec(dz), A.matvec(dx) - hessian])
 
     def refine(state):
         steps, _, d, e, size = state
         new_d = d + precondition(e)
         new_e = residual(new_d)
-        new_size = max_abs(new_e)
+        _, new_size = reductions((new_e,), (jnp.abs(new_e),))
         accepted = (steps == 0) | (new_size < size)  # false for NaN
         improving = (steps == 0) | (new_size < 0.5 * size)
         keep = lambda new, old: jnp.where(accepted, new, old)

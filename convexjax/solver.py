@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from convexjax import interior_point
 from convexjax.cone_program import ConeProgram, infinite_rows, is_convex
 from convexjax.equilibration import equilibrate
-from convexjax.interior_point import Point
+from convexjax.interior_point import Claims, Point
 from convexjax.options import Options
 from convexjax.solution import Info, Status
 
@@ -31,33 +31,34 @@ def solve(program: ConeProgram, options: Options, warm_start: tuple | None = Non
     begin = interior_point.start(scaled)
     if warm_start is not None:
         begin = _warm(scaled, begin, scaling.scale_point(*warm_start))
-    state = interior_point.run(scaled, units, options, begin)
+    # NaN in P makes its factor NaN, too, and is found by the loop
+    convex = is_convex(scaled.P, scaling.size_P) | ~jnp.isfinite(scaling.size_P)
+    status = jnp.where(convex, jnp.int32(Status.UNSOLVED), jnp.int32(Status.NONCONVEX))
+    state = interior_point.run(scaled, units, options, begin, status)
 
-    # NaN in P makes the factor of P NaN, too: not a number comes before not convex
-    convex = is_convex(scaled.P, scaling.size_P)
-    failed = (state.status == Status.NUMERICAL_ERROR) & (state.num_iters == 0)
-    status = jnp.where(failed | convex, state.status, Status.NONCONVEX)
+    status = state.status
+    failed = (status == Status.NUMERICAL_ERROR) & (state.num_iters == 0)
     primal_infeasible, dual_infeasible = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
     is_certificate = primal_infeasible | dual_infeasible
     point = interior_point.unpack(scaled, jnp.where(is_certificate, state.point, state.best))
-    residuals = jnp.where(is_certificate, state.claims, state.best_claims)
+    claims = Claims(*jnp.where(is_certificate, state.claims, state.best_claims))
     dropped = infinite_rows(program)
     z = jnp.where(dropped, 0, point.z)
-    size = jnp.where(is_certificate, jnp.where(primal_infeasible, -scaled.b @ z, -scaled.q @ point.x) / scaling.c, point.tau)
-    x, s, z = scaling.unscale_point(*(v / jnp.where(size > 0, size, 1) for v in (point.x, point.s, z)))
-    x, s, z = (jnp.where(failed, jnp.nan, v) for v in (x, s, z))
+    constant = jnp.where(primal_infeasible, -scaled.b @ z, -scaled.q @ point.x) / scaling.c
+    size = jnp.where(is_certificate, constant, point.tau)
+    size = jnp.where(failed, jnp.nan, size)
+    x, s, z = scaling.unscale_point(point.x / size, point.s / size, z / size)
     # the dropped rows have the slack of their infinite bound
-    s = jnp.where(dropped & ~failed, program.b, s)
-    objective = x @ program.quadratic(x) / 2 + program.q @ x
-    objective = jnp.where(primal_infeasible, jnp.inf, jnp.where(dual_infeasible, -jnp.inf, objective))
+    s = jnp.where(dropped, program.b, s)
+    objective = jnp.where(primal_infeasible, jnp.inf, jnp.where(dual_infeasible, -jnp.inf, claims.objective))
     info = Info(
         num_iters=state.num_iters,
-        primal_residual=jnp.where(dual_infeasible, residuals[4], residuals[0]),
-        dual_residual=jnp.where(primal_infeasible, residuals[3], residuals[1]),
-        gap=residuals[2],
+        primal_residual=jnp.where(dual_infeasible, claims.dual_infeasible, claims.primal),
+        dual_residual=jnp.where(primal_infeasible, claims.primal_infeasible, claims.dual),
+        gap=claims.gap,
         history=interior_point.history_of(state),
     )
-    return ConeSolution(x, s, z, objective, status.astype(jnp.int32), info)
+    return ConeSolution(x, s, z, jnp.where(failed, jnp.nan, objective), status, info)
 
 
 def _warm(program: ConeProgram, cold: Point, guess: tuple) -> Point:

@@ -23,6 +23,8 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 
+from convexjax.linear_algebra import reductions
+
 # What `scaling` returns; only the cone itself looks inside.
 Scaling = Any
 
@@ -121,6 +123,7 @@ def require_count(cone: Cone, name: str, minimum: int = 0) -> None:
             raise ValueError(f"{name}: {type(cone).__name__}.{f.name} must be an int >= {minimum}, got {value!r}.")
 
 
-def step_to_boundary(ratio: jax.Array) -> jax.Array:
-    """Step 1 / max(ratio, 1): `ratio` is the largest rate at which a margin of size one shrinks."""
-    return 1 / jnp.max(ratio, initial=1.0)
+def step_to_boundary(*rates: jax.Array) -> jax.Array:
+    """The step 1 / max(rates, 1): each rate is that at which a margin of size one shrinks along the direction."""
+    largest = reductions(maxima=rates)
+    return 1 / jnp.maximum(1, jnp.max(jnp.stack(largest)))

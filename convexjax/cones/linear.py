@@ -93,7 +93,7 @@ class Nonnegative(Cone):
         return (ds * dz - sigma_mu) / z
 
     def max_step(self, scaling, s, z, ds, dz):
-        return step_to_boundary(jnp.maximum(-ds / s, -dz / z))
+        return step_to_boundary(-ds / s, -dz / z)
 
     def dual_barrier(self, z):
         return -jnp.sum(jnp.log(z))

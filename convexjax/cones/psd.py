@@ -104,7 +104,7 @@ class PSD(Cone):
         scaled = jnp.concatenate(self._scaled(scaling, ds, dz)) / jnp.tile(root[:, :, None] * root[:, None], (2, 1, 1))
         finite = jnp.isfinite(scaled)  # LAPACK may not return from NaN
         smallest = jnp.linalg.eigvalsh(jnp.where(finite, scaled, 0), symmetrize_input=False)
-        return jnp.where(jnp.all(finite), step_to_boundary(-smallest), jnp.nan)
+        return jnp.where(jnp.all(finite), step_to_boundary(-smallest.reshape(-1)), jnp.nan)
 
     def dual_barrier(self, z):
         return -jnp.sum(jnp.linalg.slogdet(self.matrices(z))[1])

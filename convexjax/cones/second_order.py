@@ -98,10 +98,8 @@ class SecondOrder(Cone):
         return scale(_jordan_divide(scale(z), product)).reshape(-1)
 
     def max_step(self, scaling, s, z, ds, dz):
-        return jnp.minimum(
-            _step(self.copies(s), self.copies(ds)),
-            _step(self.copies(z), self.copies(dz)),
-        )
+        copies = self.copies
+        return step_to_boundary(_rate(copies(s), copies(ds)), _rate(copies(z), copies(dz)))
 
     def dual_barrier(self, z):
         return -jnp.sum(jnp.log(_det(self.copies(z))))
@@ -153,10 +151,10 @@ def _jordan_divide(x, y):
     return jnp.concatenate([v0[:, None], (y[:, 1:] - v0[:, None] * x[:, 1:]) / x[:, :1]], 1)
 
 
-def _step(x, d):
-    """Largest step from x along d: the eigenvalues of d in the frame in which x is the unit (CVXOPT, section 8)."""
+def _rate(x, d):
+    """Minus the smallest eigenvalue of d in the frame in which x is the unit (CVXOPT, section 8)."""
     root = jnp.sqrt(_det(x))[:, None]
     unit = x / root
     first = (unit[:, 0] * d[:, 0] - jnp.sum(unit[:, 1:] * d[:, 1:], 1)) / root[:, 0]
     rest = d[:, 1:] / root - unit[:, 1:] * ((first + d[:, 0] / root[:, 0]) / (1 + unit[:, 0]))[:, None]
-    return step_to_boundary(_norm(rest) - first)
+    return _norm(rest) - first
