@@ -36,7 +36,7 @@ INFINITE = 1e20
 
 def infinite_rows(program: ConeProgram) -> jax.Array:
     """Rows of inequalities with b >= 1e20: they have no effect, and their dual is zero."""
-    return program.cone.is_inequality() & (program.b >= INFINITE)
+    return jnp.asarray(program.cone.is_inequality()) & (program.b >= INFINITE)
 
 
 def is_convex(P: jax.Array | None, size: jax.Array) -> jax.Array:

@@ -33,6 +33,7 @@ class Equilibration:
     E: jax.Array
     beta: jax.Array
     c: jax.Array
+    rows: jax.Array  # 1 / E, and 0 for rows without effect
     size_P: jax.Array  # largest norm of a column of the scaled P, to a factor of 2
     no_q: jax.Array  # whether q = 0, b = 0
     no_b: jax.Array
@@ -84,7 +85,14 @@ def equilibrate(program: ConeProgram, enabled: bool) -> tuple[ConeProgram, Equil
         b=jnp.where(dropped, jnp.where(size_b > 0, size_b, 1), b) / beta,
     )
     return scaled, Equilibration(
-        D=D, E=E, beta=beta, c=c, size_P=c * beta * beta * size_P, no_q=size_q == 0, no_b=size_b == 0
+        D=D,
+        E=E,
+        beta=beta,
+        c=c,
+        rows=jnp.where(dropped, 0, 1 / E),
+        size_P=c * beta * beta * size_P,
+        no_q=size_q == 0,
+        no_b=size_b == 0,
     )
 
 

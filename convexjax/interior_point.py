@@ -103,7 +103,7 @@ class Units:
     x: jax.Array  # one unit of the user's x, z and objective
     z: jax.Array
     objective: jax.Array
-    rows: jax.Array  # (m,) and (n,): primal and dual residuals in the user's units, times beta and 1 / (c beta)
+    rows: jax.Array  # (m,), (n,): times these, residuals are in the user's units but for beta and 1 / (c beta)
     columns: jax.Array
     P: jax.Array  # largest entry of P
     no_q: jax.Array  # 1 if q = 0, so that all terms of the dual residual may vanish at the solution, else 0
@@ -117,7 +117,7 @@ def units_of(scaling: Equilibration) -> Units:
         x=1 / scaling.beta,
         z=scaling.c * scaling.beta,
         objective=scaling.c,
-        rows=1 / scaling.E,
+        rows=scaling.rows,
         columns=1 / scaling.D,
         P=scaling.size_P,
         no_q=scaling.no_q.astype(dtype),
@@ -142,11 +142,20 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
     r_x, r_z = Px + Atz + q, Ax + s - b
     largest = lambda *vectors: jnp.max(jnp.abs(jnp.stack(vectors)), 0)
     terms_x, terms_z = largest(Px, Atz, q), largest(Ax, s, b)
+    certificate = lambda v, weights: jnp.maximum(jnp.abs(v), weights * jnp.abs(v))  # in both units
     xPx, qx, size_x, size_Px, size_Atz, norm_x, size_r_x, user_r_x, user_x = reductions(
-        (x * Px, program.q * x), _absolute(x, Px, Atz, terms_x, r_x, units.columns * r_x, units.columns * terms_x)
+        (x * Px, program.q * x),
+        (
+            *_absolute(x, certificate(Px, units.columns), certificate(Atz, units.columns), terms_x, r_x),
+            *_absolute(units.columns * r_x, units.columns * terms_x),
+        ),
     )
     bz, sz, size_z, size_ray, norm_z, size_r_z, user_r_z, user_z = reductions(
-        (program.b * z, s * z), _absolute(z, Ax + s, terms_z, r_z, units.rows * r_z, units.rows * terms_z)
+        (program.b * z, s * z),
+        (
+            *_absolute(z, certificate(Ax + s, units.rows), terms_z, r_z),
+            *_absolute(units.rows * r_z, units.rows * terms_z),
+        ),
     )
 
     unit_x, unit_z = units.x * tau, units.z * tau
@@ -173,9 +182,10 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
     floor = jnp.minimum(units.objective * tau**2, terms)
     absolute = jnp.maximum(1e-6 * units.P * size_x**2, 1e-4 * units.no_q * tau**2)
     gap = jnp.maximum(jnp.abs(primal_objective - dual_objective) - rounding, 0) / jnp.maximum(
-        jnp.maximum(jnp.abs(primal_objective), jnp.abs(dual_objective)), jnp.maximum(floor, absolute)
+        jnp.maximum(jnp.abs(primal_objective), jnp.abs(dual_objective)),
+        jnp.maximum(jnp.maximum(floor, absolute), tiny),
     )
-    certificate = lambda residual, constant: jnp.where(constant < 0, residual / jnp.abs(constant), jnp.inf)
+    relative_to = lambda constant, residual: jnp.where(constant < 0, residual / jnp.abs(constant), jnp.inf)
     residuals = Residuals(
         r_x=r_x,
         r_z=r_z,
@@ -188,8 +198,8 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
         primal=jnp.maximum(by_row_z, user_r_z / jnp.maximum(user_z, unit_x)),
         dual=jnp.maximum(by_row_x, user_r_x / jnp.maximum(user_x, unit_z)),
         gap=gap,
-        primal_infeasible=certificate(size_Atz * units.x, bz),
-        dual_infeasible=certificate(jnp.maximum(size_Px, size_ray) * units.z, qx),
+        primal_infeasible=relative_to(bz, size_Atz * units.x),
+        dual_infeasible=relative_to(qx, jnp.maximum(size_Px, size_ray) * units.z),
         objective=primal_objective / tau**2 / units.objective,
     )
 

@@ -14,7 +14,7 @@ from convexjax.cones.three_dimensional import ThreeDimensionalPart
 from convexjax.linear_algebra import static
 
 # The fixed point s = z = -grad f*(z).
-CENTRAL_POINT = np.array([-1.051383945322714, 0.556409619469370, 1.258967884768947])
+CENTRAL_POINT = np.array([-1.0513839437502289, 0.5564096186043384, 1.2589678864644603])
 
 
 @jax.tree_util.register_dataclass
@@ -98,8 +98,8 @@ class Exponential(ThreeDimensionalPart):
     def project_copies(self, v):
         """Projection by one monotone scalar equation (Friberg, Math. Meth. Oper. Res. 2023).
 
-        A point of the curved boundary is a multiple of a(rho) = (rho, 1, e^rho), of the dual's of b(rho) =
-        (1, 1 - rho, -e^-rho), and a'b = 0: the root of rho -> (component of v across both) gives v = v_p - v_d.
+        The curved boundary has the rays a(rho) = (rho, 1, e^rho), that of the polar cone b(rho) = (1, 1 - rho, -e^-rho), and
+        a'b = 0: the rho for which v lies between a and b gives the projection, the part of v along a.
         """
         shape, v = v.shape, v.reshape(-1, 3)
         return _project(v).reshape(shape)
@@ -137,11 +137,7 @@ def _ray(rho):
 
 
 def _balance(rho, v):
-    """Sign of this: whether the projection's rho lies below or above.
-
-    k = a x b (scaled) spans what is left; v'k changes sign from plus to minus exactly at the solution, where v is in
-    the plane of a and b.
-    """
+    """v'k with k = a x b (scaled): at the solution v lies in the plane of a and b; negative below it, positive above."""
     x, y, z = _split(v)
     up, down = jnp.exp(-jnp.abs(rho) + rho), jnp.exp(-jnp.abs(rho) - rho)  # e^{+-rho} e^{-|rho|}
     one = jnp.exp(-jnp.abs(rho))
@@ -151,8 +147,8 @@ def _balance(rho, v):
 
 
 def _root(v):
-    """The rho with v in the cone of a(rho) and -b(rho), by bisection in asinh(rho) inside the interval where both
-    coordinates are nonnegative; on it the balance changes sign once (Friberg, section 4)."""
+    """The rho with v between a(rho) and b(rho), by bisection in asinh(rho) inside the interval where both coordinates are
+    nonnegative; there the balance changes sign once (Friberg, section 4)."""
     x, y, z = _split(v)
     limit = jnp.asarray(np.arcsinh(80.0 if v.dtype == jnp.float32 else 700.0), v.dtype)
     low = jnp.full_like(x, -limit)
@@ -163,7 +159,7 @@ def _root(v):
         middle = (low + high) / 2
         rho = jnp.sinh(middle)
         # the primal coordinate needs (rho - 1) x + y > 0, the dual one x - rho y > 0 (divided by 1 - rho + rho^2)
-        right = jnp.where((rho - 1) * x + y <= 0, x > 0, jnp.where(x - rho * y <= 0, y <= 0, _balance(rho, v) > 0))
+        right = jnp.where((rho - 1) * x + y <= 0, x > 0, jnp.where(x - rho * y <= 0, y <= 0, _balance(rho, v) < 0))
         return jnp.where(right, middle, low), jnp.where(right, high, middle)
 
     low, high = jax.lax.fori_loop(0, 60 if v.dtype == jnp.float64 else 32, halve, (low, high))

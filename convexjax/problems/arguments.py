@@ -34,7 +34,8 @@ def floating(**arguments):
             types.append(value.dtype)
         arrays[name] = value
     default = jnp.result_type(float)
-    dtype = jnp.promote_types(jnp.result_type(*types), jnp.float32) if types else default
+    # NumPy's promotion: JAX's may be set to refuse mixtures
+    dtype = np.result_type(np.float32, *(t if t != jnp.bfloat16 else np.float16 for t in types)) if types else default
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     return [jnp.asarray(arrays[name], dtype) if name in arrays else None for name in arguments]
 
