@@ -86,7 +86,7 @@ class State(NamedTuple):
     claims: jax.Array  # `Claims` as one array
     best: jax.Array  # packed point of the smallest error so far, and its claims
     best_claims: jax.Array
-    records: jax.Array  # (3,) smallest error and certificate residuals so far
+    records: jax.Array  # (4,) smallest error, certificate residuals and mu so far
     idle: jax.Array  # iterations since a record was last improved
     boost: jax.Array  # of the regularisation
     step: jax.Array
@@ -283,15 +283,14 @@ def move(program: ConeProgram, options: Options, state: State, point: Point, at:
     )
 
 
-def judge(options: Options, tolerances: jax.Array, state: State) -> State:
+def judge(options: Options, tolerances: jax.Array, state: State, mu: jax.Array) -> State:
     """Update best point, records and status after `state.claims` have been measured."""
     solved, almost, infeasible = tolerances
     error = jnp.maximum(jnp.maximum(state.claims[0], state.claims[1]), state.claims[2])
     valid = ~jnp.isnan(error)
     error = jnp.where(valid, error, jnp.inf)
-    records = jnp.stack([error, state.claims[3], state.claims[4]])
-    improved = records < 0.9 * state.records
-    idle = jnp.where(improved[0] | improved[1] | improved[2], 0, state.idle + 1)
+    records = jnp.stack([error, state.claims[3], state.claims[4], jnp.maximum(mu, jnp.finfo(mu.dtype).eps ** 1.25)])
+    idle = jnp.where(jnp.min(records / state.records) < 0.9, 0, state.idle + 1)
     better = error < state.records[0]
     lowest = jnp.minimum(records, state.records)
     # a start that is not finite comes from such data
@@ -325,7 +324,7 @@ def run(program: ConeProgram, units: Units, options: Options, point: Point, stat
     def iterate(state):
         point = unpack(program, state.point)
         at, claims = measure(program, units, point)
-        state = judge(options, tolerances, state._replace(claims=jnp.stack(claims)))
+        state = judge(options, tolerances, state._replace(claims=jnp.stack(claims)), at.mu)
         if options.history:
             row = jnp.concatenate([state.claims[:3], at.mu[None], state.step[None]])
             state = state._replace(history=state.history.at[state.num_iters].set(row, mode="drop"))
@@ -344,7 +343,7 @@ def run(program: ConeProgram, units: Units, options: Options, point: Point, stat
         claims=jnp.ones(6, dtype),
         best=vector,
         best_claims=jnp.ones(6, dtype),
-        records=jnp.full(3, jnp.inf, dtype),
+        records=jnp.full(4, jnp.finfo(dtype).max, dtype),
         idle=jnp.int32(0),
         boost=jnp.ones((), dtype),
         step=jnp.zeros((), dtype),

@@ -101,6 +101,10 @@ class Solution:
         bad = np.argwhere(status != Status.SOLVED)
         if bad.size:
             first = Status(int(status[tuple(bad[0])]))
-            where = "" if np.ndim(self.status) == 0 else f" in {len(bad)} of {status.size} lanes, first at {tuple(bad[0].tolist())}"
+            where = (
+                ""
+                if np.ndim(self.status) == 0
+                else f" in {len(bad)} of {status.size} lanes, first at {tuple(bad[0].tolist())}"
+            )
             raise RuntimeError(f"{first.name}{where}: {first.message}.")
         return self

@@ -165,6 +165,8 @@ class Power(ThreeDimensionalPart):
         low, high = jax.lax.fori_loop(0, 60, halve, (jnp.zeros_like(size), size))
         r = (low + high) / 2
         # w = 0: onto the nonnegative quadrant
-        curved = jnp.concatenate([jnp.where((size > 0)[:, None], point(r), positive(uv)), (jnp.sign(v[:, 2]) * r)[:, None]], -1)
+        curved = jnp.concatenate(
+            [jnp.where((size > 0)[:, None], point(r), positive(uv)), (jnp.sign(v[:, 2]) * r)[:, None]], -1
+        )
         answer = jnp.where(primal[:, None], v, jnp.where(polar[:, None], 0, curved))
         return answer.reshape(shape)

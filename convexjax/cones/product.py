@@ -68,6 +68,10 @@ class ProductCone(Cone):
         """Which rows (in the solver's order) say s >= 0 and nothing else."""
         return np.repeat([isinstance(part, Nonnegative) for part in self.parts], [part.rows for part in self.parts])
 
+    def slack_from_relation(self) -> np.ndarray:
+        """Which rows take ds from the relation with dz, so that an error of the KKT system is one of primal feasibility."""
+        return np.repeat([not part.slack_from_primal_row for part in self.parts], [part.rows for part in self.parts])
+
     # ------------------------------------------------------------------------- each part on its own rows
 
     def _slices(self):
@@ -122,9 +126,11 @@ class ProductCone(Cone):
 
     def block_max(self, v):
         """Each row's entry replaced by the largest of its copy: row scalings must not tilt a cone."""
-        largest = lambda part, rows: rows if part.dim == 1 else jnp.broadcast_to(
-            jnp.max(part.copies(rows), 1, keepdims=True), (part.count, part.dim)
-        ).reshape(-1)
+        largest = lambda part, rows: (
+            rows
+            if part.dim == 1
+            else jnp.broadcast_to(jnp.max(part.copies(rows), 1, keepdims=True), (part.count, part.dim)).reshape(-1)
+        )
         parts = [largest(part, v[own]) for part, own in self._slices() if own.stop <= v.shape[0]]
         return jnp.concatenate(parts) if len(parts) > 1 else parts[0] if parts else v
 
@@ -133,5 +139,3 @@ class ProductCone(Cone):
 
     def project(self, v):
         return self._join("project", v)
-
-

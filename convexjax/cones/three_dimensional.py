@@ -106,7 +106,9 @@ class ThreeDimensional(Cone):
         return jnp.concatenate(answers, axis)
 
     def _log_weights(self, dtype):
-        return jnp.concatenate([jnp.broadcast_to(jnp.asarray(p.log_weights(), dtype), (p.count, 3)) for p in self.parts])
+        return jnp.concatenate(
+            [jnp.broadcast_to(jnp.asarray(p.log_weights(), dtype), (p.count, 3)) for p in self.parts]
+        )
 
     def start(self, dtype):
         return jnp.concatenate([part.start(dtype).reshape(-1) for part in self.parts])
@@ -121,7 +123,9 @@ class ThreeDimensional(Cone):
         c, psi, p = self._log_weights(z.dtype), self._each("psi", z)[:, None], self._each("psi_gradient", z)
         eye = jnp.broadcast_to(jnp.eye(3, dtype=z.dtype)[:, None], (3, *z.shape))
         columns = [
-            p * (p[:, i, None] / psi**2) - self._each("psi_hessian", z, eye[i]) / psi + eye[i] * c / jnp.where(c > 0, z, 1) ** 2
+            p * (p[:, i, None] / psi**2)
+            - self._each("psi_hessian", z, eye[i]) / psi
+            + eye[i] * c / jnp.where(c > 0, z, 1) ** 2
             for i in range(3)
         ]
         return jnp.stack(columns, -1)

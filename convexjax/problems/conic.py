@@ -85,7 +85,9 @@ def solve_conic(
     if warm_start is not None:
         if isinstance(warm_start, Solution):
             warm_start = (warm_start.x, warm_start.s, warm_start.z)
-        x, s, z, _ = floating(**dict(zip(("warm_start x", "warm_start s", "warm_start z"), warm_start, strict=True)), q=q)
+        x, s, z, _ = floating(
+            **dict(zip(("warm_start x", "warm_start s", "warm_start z"), warm_start, strict=True)), q=q
+        )
         for name, value, size in (("x", x, n), ("s", s, m), ("z", z, m)):
             require_shape(f"warm_start {name}", value, (size,))
         warm_start = (x, cone.to_solver(s), cone.to_solver(z))

@@ -69,7 +69,9 @@ def solve_sdp(
     if all(v is not None for v in inequality_form) and all(v is None for v in matrix_form):
         return _inequality_form(c, F, options)
     given = [name for name, v in zip("CAbcF", (*matrix_form, *inequality_form), strict=True) if v is not None]
-    raise ValueError(f"solve_sdp needs C, A, b (matrix form) or c=, F= (inequality form), got {', '.join(given) or 'neither'}.")
+    raise ValueError(
+        f"solve_sdp needs C, A, b (matrix form) or c=, F= (inequality form), got {', '.join(given) or 'neither'}."
+    )
 
 
 def _matrix_form(C, A, b, options):
@@ -84,7 +86,9 @@ def _matrix_form(C, A, b, options):
     b, *data = floating(b=b, **names)
     require_shape("b", b, (None,))
     m, blocks = b.shape[0], list(zip(data[: len(Cs)], data[len(Cs) :], strict=True))
-    for (C_name, A_name), (C_j, A_j) in zip(zip(list(names)[: len(Cs)], list(names)[len(Cs) :], strict=True), blocks, strict=True):
+    for (C_name, A_name), (C_j, A_j) in zip(
+        zip(list(names)[: len(Cs)], list(names)[len(Cs) :], strict=True), blocks, strict=True
+    ):
         require_shape(C_name, C_j, (None, C_j.shape[-1] if C_j.ndim else None))
         require_shape(A_name, A_j, (m, *C_j.shape), f"with one matrix of the size of {C_name} per entry of b")
     answer, S, X = _solve_inequality(b, [jnp.concatenate([C_j[None], A_j]) for C_j, A_j in blocks], options)
