@@ -16,11 +16,13 @@ sigma mu solves the linearisation with right-hand sides -(1 - sigma) r and
 first with sigma = 0 (predictor), then with sigma = (1 - step)^2 and the second-order terms of the predictor (Mehrotra).
 """
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from convexjax import kkt
 from convexjax.cone_program import ConeProgram
@@ -150,11 +152,14 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
             *_absolute(units.columns * r_x, units.columns * terms_x),
         ),
     )
-    bz, sz, size_z, size_ray, norm_z, size_r_z, user_r_z, user_z = reductions(
+    # bounds are no rows to the user: a large one must not loosen the others
+    dense = np.arange(s.shape[0]) < program.A.dense.shape[0]
+    groups = (dense, ~dense) if program.A.diagonals else (dense,)
+    bz, sz, size_z, size_ray, norm_z, size_r_z, *in_groups = reductions(
         (program.b * z, s * z),
         (
             *_absolute(z, certificate(Ax + s, units.rows), terms_z, r_z),
-            *_absolute(units.rows * r_z, units.rows * terms_z),
+            *_absolute(*(jnp.where(group, units.rows * v, 0) for group in groups for v in (r_z, terms_z))),
         ),
     )
 
@@ -195,7 +200,11 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
         Px=Px,
     )
     return residuals, Claims(
-        primal=jnp.maximum(by_row_z, user_r_z / jnp.maximum(user_z, unit_x)),
+        primal=functools.reduce(
+            jnp.maximum,
+            (user_r_z / jnp.maximum(user_z, unit_x) for user_r_z, user_z in zip(*[iter(in_groups)] * 2, strict=True)),
+            by_row_z,
+        ),
         dual=jnp.maximum(by_row_x, user_r_x / jnp.maximum(user_x, unit_z)),
         gap=gap,
         primal_infeasible=relative_to(bz, size_Atz * units.x),
@@ -238,7 +247,7 @@ def direction(
     gradient = jnp.concatenate([q + 2 * P_xi, b])  # of the objective row with respect to (x, z)
 
     def round_(i, carry):
-        previous, step, d1 = carry
+        previous, step, *constant_solve = carry
         first = i == 0
         previous = unpack(program, previous)
         sigma = (1 - step) ** 2
@@ -247,12 +256,15 @@ def direction(
         d_kappa = tau * kappa + previous.tau * previous.kappa - sigma_mu
         right = jnp.concatenate([-keep * at.r_x, d_s - keep * at.r_z])
         d2 = kkt.solve(program, factor, jnp.where(first, constant, right), target, refinement_steps)
-        d1 = jnp.where(first, d2, d1)
-        # kappa/tau - (q + 2 P xi)'x1 - b'z1 + xi'P xi without cancellation: kappa/tau + |xi - x1|_P^2 + z1'H z1
-        off = xi - d1[:n]
-        Hz1, Hz2 = cone.hessian(scaling, d1[n:]), cone.hessian(scaling, d2[n:])
-        curved = jnp.concatenate([off * program.quadratic(off), d1[n:] * Hz1])
+        x2, z2 = d2[:n], d2[n:]
+        Hz2 = cone.hessian(scaling, z2)
+        # -(q + 2 P xi)'x1 - b'z1 + xi'P xi without cancellation: |xi - x1|_P^2 + z1'H z1
+        off = xi - x2
+        curved = jnp.concatenate([off * program.quadratic(off), z2 * Hz2])
         curvature, slope = reductions((curved, gradient * d2))
+        d1, Hz1, curvature = (
+            jnp.where(first, new, old) for new, old in zip((d2, Hz2, curvature), constant_solve, strict=True)
+        )
         dtau = (keep * at.r_tau - d_kappa / tau + slope) / (kappa / tau + curvature)
         d = d2 + dtau * d1
         dx, dz = d[:n], d[n:]
@@ -262,10 +274,11 @@ def direction(
         step = jnp.minimum(cone.max_step(scaling, s, z, ds, dz), 1 / scalars)
         along = pack(Point(dx, ds, dz, dtau, dkappa))
         # before the predictor: no direction, and sigma = (1 - 1)^2 = 0
-        return jnp.where(first, 0, along), jnp.where(first, 1, step), d1
+        return jnp.where(first, 0, along), jnp.where(first, 1, step), d1, Hz1, curvature
 
-    nothing = (jnp.zeros(n + 2 * b.shape[0] + 2, q.dtype), jnp.ones((), q.dtype), jnp.zeros_like(constant))
-    along, step, _ = jax.lax.fori_loop(0, 3, round_, nothing)
+    one = jnp.ones((), q.dtype)
+    nothing = (jnp.zeros(n + 2 * b.shape[0] + 2, q.dtype), one, jnp.zeros_like(constant), jnp.zeros_like(b), one)
+    along, step, *_ = jax.lax.fori_loop(0, 3, round_, nothing)
     return along, FRACTION * step
 
 
@@ -296,8 +309,13 @@ def judge(options: Options, tolerances: jax.Array, state: State, mu: jax.Array) 
     # a start that is not finite comes from such data
     stuck = (idle >= PATIENCE) | (state.boost > 1e12) | ((state.num_iters == 0) & ~valid)
     exhausted = state.num_iters >= options.max_iters
+    finished = (lowest[0] <= solved) & (
+        (state.records[0] <= solved) | (lowest[0] <= 0.01 * solved) | stuck | exhausted
+    )
     outcomes = [
-        (error <= solved, Status.SOLVED),
+        # once more after the tolerance is reached: the last steps gain two digits each, and leave the rest of the claims
+        # (signs, complementarity, the objective's own digits) well inside their tolerances
+        (finished, Status.SOLVED),
         (records[1] <= infeasible, Status.PRIMAL_INFEASIBLE),
         (records[2] <= infeasible, Status.DUAL_INFEASIBLE),
         ((stuck | exhausted) & (lowest[0] <= almost), Status.ALMOST_SOLVED),

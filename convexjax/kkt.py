@@ -21,7 +21,7 @@ import numpy as np
 from jax.scipy.linalg import cho_solve
 
 from convexjax.cone_program import ConeProgram
-from convexjax.linear_algebra import reductions
+from convexjax.linear_algebra import Rows, reductions
 
 # (delta, epsilon) by dtype: as small as keeps the Cholesky factor of M accurate enough for refinement to contract.
 REGULARISATION = {"float64": (1e-8, 1e-11), "float32": (1e-3, 1e-5)}
@@ -31,46 +31,45 @@ class Factor(NamedTuple):
     """What solving with the current H needs."""
 
     cholesky: jax.Array
+    weighted_A: Rows  # (H + delta I)^-1 A
     scaling: tuple
     delta: jax.Array
 
 
 def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
     """Factorise M; `boost` >= 1 multiplies the regularisation (raised after a failed step)."""
-    n, dtype = program.q.shape[0], program.q.dtype
+    dtype, cone, A = program.q.dtype, program.cone, program.A
     delta, epsilon = (jnp.asarray(r, dtype) * boost for r in REGULARISATION[dtype.name])
-    dense = program.A.dense
-    M = dense.T @ program.cone.regularised_inverse(scaling, delta, dense)
-    diagonal = jnp.full(n, epsilon, dtype)
-    if program.A.diagonals:
-        ones = jnp.ones((program.A.shape[0] - dense.shape[0], 1), dtype)
-        weights = program.cone.parts[-1].regularised_inverse(scaling[-1], delta, ones)[:, 0]
-        for i, sign in enumerate(program.A.diagonals):
-            diagonal = diagonal + sign**2 * weights[i * n : (i + 1) * n]
+    dense = cone.regularised_inverse(scaling, delta, A.dense)
+    diagonal = jnp.full(program.q.shape[0], epsilon, dtype)
+    diagonals: list[jax.Array] = []
+    if A.diagonals:
+        bounds = jnp.concatenate(A.diagonals)[:, None]
+        weighted = cone.parts[-1].regularised_inverse(scaling[-1], delta, bounds)
+        diagonals = list(weighted.reshape(len(A.diagonals), -1))
+        diagonal = diagonal + sum(d * w for d, w in zip(A.diagonals, diagonals, strict=True))
+    M = A.dense.T @ dense + jnp.diag(diagonal)
     if program.P is not None:
         M = M + program.P
-    M = M + jnp.diag(diagonal)
-    return Factor(jnp.linalg.cholesky(M, symmetrize_input=False), scaling, delta)
+    return Factor(
+        jnp.linalg.cholesky(M, symmetrize_input=False), Rows(dense, tuple(diagonals)), scaling, delta
+    )
 
 
-def solve(
-    program: ConeProgram, factor: Factor, right: jax.Array, target: jax.Array, refinement_steps: int
-) -> jax.Array:
+def solve(program: ConeProgram, factor: Factor, right: jax.Array, target: jax.Array, refinement_steps: int) -> jax.Array:
     """(dx; dz) for a right-hand side (n + m,), refined until no residual is above `target`, or refinement no longer helps.
 
     One right-hand side at a time: products of a matrix with two columns take XLA several times as long as with one.
     """
     n, cone, A = program.q.shape[0], program.cone, program.A
-    inverse = lambda v: cone.regularised_inverse(factor.scaling, factor.delta, v[:, None])[:, 0]
-
     # rows that only enter complementarity carry the rounding errors of a huge H: they say nothing about progress
     counted = np.concatenate([np.ones(n, bool), cone.slack_from_relation()])
 
     def precondition(e):
         """Solve with the regularised matrix."""
-        weighted = inverse(e[n:])
-        dx = cho_solve((factor.cholesky, True), e[:n] + A.rmatvec(weighted))
-        return jnp.concatenate([dx, inverse(A.matvec(dx)) - weighted])
+        dx = cho_solve((factor.cholesky, True), e[:n] + factor.weighted_A.rmatvec(e[n:]))
+        dz = cone.regularised_inverse(factor.scaling, factor.delta, (A.matvec(dx) - e[n:])[:, None])[:, 0]
+        return jnp.concatenate([dx, dz])
 
     def residual(d):
         """What is left of the right-hand side with the true matrix."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from convexjax import interior_point
 from convexjax.cone_program import ConeProgram, infinite_rows, is_convex
 from convexjax.equilibration import equilibrate
-from convexjax.interior_point import Claims, Point
+from convexjax.interior_point import Claims, Point, Units
 from convexjax.options import Options
 from convexjax.solution import Info, Status
 
@@ -31,7 +31,7 @@ def solve(program: ConeProgram, options: Options, warm_start: tuple | None = Non
     units = interior_point.units_of(scaling)
     begin = interior_point.start(scaled)
     if warm_start is not None:
-        begin = _warm(scaled, begin, scaling.scale_point(*warm_start))
+        begin = _warm(scaled, units, begin, scaling.scale_point(*warm_start))
     # NaN in P makes its factor NaN, too, and is found by the loop
     convex = is_convex(scaled.P, scaling.size_P) | ~jnp.isfinite(scaling.size_P)
     status = jnp.where(convex, jnp.int32(Status.UNSOLVED), jnp.int32(Status.NONCONVEX))
@@ -62,5 +62,21 @@ def solve(program: ConeProgram, options: Options, warm_start: tuple | None = Non
     return ConeSolution(x, s, z, jnp.where(failed, jnp.nan, objective), status, info)
 
 
-def _warm(program: ConeProgram, cold: Point, guess: tuple) -> Point:
-    return cold
+# A guess with larger residuals is no better a start than none.
+USEFUL_GUESS = 0.1
+# Least distance of a warm start from the boundary: much closer, and the first steps are short.
+LEAST_SHIFT = 1e-3
+
+
+def _warm(program: ConeProgram, units: Units, cold: Point, guess: tuple) -> Point:
+    """The guess, moved into the interior of the cone by as much as its residuals say that it is off; the cold start if it
+    is not finite or too far off."""
+    x, s, z = guess
+    s, z = jnp.where(jnp.isfinite(s), s, program.b), jnp.where(jnp.isfinite(z), z, 0)
+    s, z = program.cone.project(s), program.cone.project_dual(z)
+    _, claims = interior_point.measure(program, units, Point(x, s, z, cold.tau, jnp.zeros_like(cold.kappa)))
+    error = jnp.maximum(jnp.maximum(claims.primal, claims.dual), claims.gap)
+    shift = jnp.maximum(error, LEAST_SHIFT)
+    warm = Point(x, s + shift * cold.s, z + shift * cold.z, cold.tau, shift * cold.kappa)
+    useful = error < USEFUL_GUESS  # false for NaN
+    return jax.tree.map(lambda a, b: jnp.where(useful, a, b), warm, cold)

@@ -49,7 +49,7 @@ class Exponential(ThreeDimensionalPart):
     def psi_hessian(self, z, x):
         u, _, w = _split(z)
         xu, _, xw = _split(x)
-        return jnp.stack([xu / u - xw / w, jnp.zeros_like(u), (u * xw / w - xu) / w], -1)
+        return jnp.stack([xu / u - xw / w, jnp.zeros_like(xu), (u * xw / w - xu) / w], -1)
 
     def psi_third(self, z, a, b):
         u, _, w = _split(z)

@@ -116,10 +116,7 @@ class SecondOrder(Cone):
 
 
 def _norm(v):
-    """Norms of the rows, with the largest entry taken out so that tiny and huge ones neither vanish nor overflow."""
-    largest = jnp.max(jnp.abs(v), 1, initial=0, keepdims=True)
-    unit = v / jnp.where(largest > 0, largest, 1)
-    return largest[:, 0] * jnp.sqrt(jnp.sum(unit * unit, 1))
+    return jnp.sqrt(jnp.sum(v * v, 1))
 
 
 def _det(x):

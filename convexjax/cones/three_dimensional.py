@@ -120,15 +120,12 @@ class ThreeDimensional(Cone):
 
     def dual_hessian(self, z):
         """grad^2 f*(z), (count, 3, 3)."""
-        c, psi, p = self._log_weights(z.dtype), self._each("psi", z)[:, None], self._each("psi_gradient", z)
-        eye = jnp.broadcast_to(jnp.eye(3, dtype=z.dtype)[:, None], (3, *z.shape))
-        columns = [
-            p * (p[:, i, None] / psi**2)
-            - self._each("psi_hessian", z, eye[i]) / psi
-            + eye[i] * c / jnp.where(c > 0, z, 1) ** 2
-            for i in range(3)
-        ]
-        return jnp.stack(columns, -1)
+        c, psi, p = self._log_weights(z.dtype), self._each("psi", z)[:, None, None], self._each("psi_gradient", z)
+        eye = jnp.eye(3, dtype=z.dtype)
+        # the copies of z run along the second axis from the end, the columns of the identity along the first
+        curved = jnp.moveaxis(self._each("psi_hessian", z[None], jnp.broadcast_to(eye[:, None], (3, *z.shape))), 0, 1)
+        logarithms = (c / jnp.where(c > 0, z, 1) ** 2)[:, None] * eye
+        return p[:, :, None] * p[:, None] / psi**2 - curved / psi + logarithms
 
     def scaling(self, s, z):
         s, z = self.copies(s), self.copies(z)
