@@ -87,8 +87,8 @@ class Rows:
         return jnp.concatenate([self.dense @ x] + [_rowwise(diagonal, x) * x for diagonal in self.diagonals])
 
     def rmatvec(self, z: jax.Array) -> jax.Array:
-        """A'z, for a vector or a matrix of columns."""
-        y = self.dense.T @ z[: self.dense.shape[0]]
+        """A'z."""
+        y = z[: self.dense.shape[0]] @ self.dense  # not dense.T @ z, which XLA may transpose in memory each time
         for diagonal, part in zip(self.diagonals, self.bound_rows(z), strict=True):
             y = y + _rowwise(diagonal, part) * part
         return y
