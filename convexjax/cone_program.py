@@ -40,8 +40,8 @@ def infinite_rows(program: ConeProgram) -> jax.Array:
 
 
 def is_convex(P: jax.Array | None, size: jax.Array) -> jax.Array:
-    """Whether P, of largest entry `size`, is positive semidefinite up to roundoff: P shifted by the rounding errors of a
-    matrix of this size has a Cholesky factor."""
+    """Whether P, of largest entry `size`, is positive semidefinite up to roundoff: P shifted by the rounding errors
+    of a matrix of this size has a Cholesky factor."""
     if P is None or P.shape[0] == 0:
         return jnp.array(True)
     n, dtype = P.shape[0], P.dtype

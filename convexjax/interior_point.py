@@ -133,10 +133,10 @@ def units_of(scaling: Equilibration) -> Units:
 def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals, Claims]:
     """Residuals of the embedding and of every claim.
 
-    A primal or dual residual is the larger of two measures. Row by row, relative to the terms of the row itself, which no
-    scaling of rows or columns changes; rows whose terms all vanish have a floor, the size of x (of z) or one unit, but
-    never more than the largest term of all rows nor less than 1e-6 of it: a row of large numbers elsewhere does not
-    loosen this one. And in the user's units, the largest residual relative to the largest term and to one.
+    A primal or dual residual is the larger of two measures. Row by row, relative to the terms of the row itself,
+    which no scaling of rows or columns changes; rows whose terms all vanish have a floor, the size of x (of z) or one
+    unit, but never more than the largest term of all rows nor less than 1e-6 of it: a row of large numbers elsewhere
+    does not loosen this one. And in the user's units, the largest residual relative to the largest term and to one.
     """
     x, s, z, tau, kappa = point
     q, b = program.q * tau, program.b * tau
@@ -233,8 +233,8 @@ def direction(
 ) -> tuple[jax.Array, jax.Array]:
     """The corrected direction, packed, and the largest step along it.
 
-    With K = [P A'; A -H] and d1 = K^-1 [-q; b], a direction is d2 + dtau d1. The three solves, for d1, for the predictor's d2
-    and for the corrector's, are rounds of one loop, so that they are compiled once.
+    With K = [P A'; A -H] and d1 = K^-1 [-q; b], a direction is d2 + dtau d1. The three solves, for d1, for the
+    predictor's d2 and for the corrector's, are rounds of one loop, so that they are compiled once.
     """
     cone, q, b, n = program.cone, program.q, program.b, program.q.shape[0]
     _, s, z, tau, kappa = point
@@ -309,12 +309,10 @@ def judge(options: Options, tolerances: jax.Array, state: State, mu: jax.Array) 
     # a start that is not finite comes from such data
     stuck = (idle >= PATIENCE) | (state.boost > 1e12) | ((state.num_iters == 0) & ~valid)
     exhausted = state.num_iters >= options.max_iters
-    finished = (lowest[0] <= solved) & (
-        (state.records[0] <= solved) | (lowest[0] <= 0.01 * solved) | stuck | exhausted
-    )
+    finished = (lowest[0] <= solved) & ((state.records[0] <= solved) | (lowest[0] <= 0.01 * solved) | stuck | exhausted)
     outcomes = [
-        # once more after the tolerance is reached: the last steps gain two digits each, and leave the rest of the claims
-        # (signs, complementarity, the objective's own digits) well inside their tolerances
+        # once more after the tolerance is reached: the last steps gain two digits each, and leave the rest of the
+        # claims (signs, complementarity, the objective's own digits) well inside their tolerances
         (finished, Status.SOLVED),
         (records[1] <= infeasible, Status.PRIMAL_INFEASIBLE),
         (records[2] <= infeasible, Status.DUAL_INFEASIBLE),

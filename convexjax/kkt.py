@@ -7,10 +7,10 @@ is solved through the positive definite matrix of size n
 
     M = P + epsilon I + A'(H + delta I)^-1 A,     dz = (H + delta I)^-1 (A dx - r_z),
 
-one step of the proximal method of multipliers, whose condition is bounded by 1/delta also when H is singular (equations)
-or nearly so (active rows). Refinement against the true matrix removes delta and epsilon: each step is one more step of the
-proximal method, so it contracts where the system is well posed and leaves the rest at its minimum-norm part (Friedlander and
-Orban, Math. Prog. Comp. 2012; Schwan et al., PIQP, 2023).
+one step of the proximal method of multipliers, whose condition is bounded by 1/delta also when H is singular
+(equations) or nearly so (active rows). Refinement against the true matrix removes delta and epsilon: each step is one
+more step of the proximal method, so it contracts where the system is well posed and leaves the rest at its
+minimum-norm part (Friedlander and Orban, Math. Prog. Comp. 2012; Schwan et al., PIQP, 2023).
 """
 
 from typing import NamedTuple
@@ -51,13 +51,14 @@ def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
     M = A.dense.T @ dense + jnp.diag(diagonal)
     if program.P is not None:
         M = M + program.P
-    return Factor(
-        jnp.linalg.cholesky(M, symmetrize_input=False), Rows(dense, tuple(diagonals)), scaling, delta
-    )
+    return Factor(jnp.linalg.cholesky(M, symmetrize_input=False), Rows(dense, tuple(diagonals)), scaling, delta)
 
 
-def solve(program: ConeProgram, factor: Factor, right: jax.Array, target: jax.Array, refinement_steps: int) -> jax.Array:
-    """(dx; dz) for a right-hand side (n + m,), refined until no residual is above `target`, or refinement no longer helps.
+def solve(
+    program: ConeProgram, factor: Factor, right: jax.Array, target: jax.Array, refinement_steps: int
+) -> jax.Array:
+    """(dx; dz) for a right-hand side (n + m,), refined until no residual is above `target`, or refinement no longer
+    helps.
 
     One right-hand side at a time: products of a matrix with two columns take XLA several times as long as with one.
     """

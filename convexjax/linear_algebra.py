@@ -46,8 +46,8 @@ def svec(X: jax.Array) -> jax.Array:
     off-diagonal entries times sqrt 2, so that `svec(X) @ svec(Y) = trace(X Y)`.
 
     >>> import numpy as np
-    >>> svec(np.array([[1.0, 2.0], [2.0, 3.0]])).round(3)
-    Array([1.   , 2.828, 3.   ], dtype=float32)
+    >>> print(np.asarray(svec(np.array([[1.0, 2.0], [2.0, 3.0]]))).round(3))
+    [1.    2.828 3.   ]
     """
     X = jnp.asarray(X)
     rows, columns, scale, _ = svec_indices(X.shape[-1])
@@ -68,8 +68,8 @@ def smat(v: jax.Array, side: int) -> jax.Array:
 class Rows:
     """A constraint matrix: dense rows, and below them one diagonal matrix for each side with bounds.
 
-    `dense` has shape (m, n), each of `diagonals` shape (n,): -1 for `-x + s = -lb`, 1 for `x + s = ub`, 0 where there is
-    no bound. Bounds then cost n numbers a product instead of n x n.
+    `dense` has shape (m, n), each of `diagonals` shape (n,): -1 for `-x + s = -lb`, 1 for `x + s = ub`, 0 where there
+    is no bound. Bounds then cost n numbers a product instead of n x n.
     """
 
     dense: jax.Array

@@ -69,8 +69,8 @@ LEAST_SHIFT = 1e-3
 
 
 def _warm(program: ConeProgram, units: Units, cold: Point, guess: tuple) -> Point:
-    """The guess, moved into the interior of the cone by as much as its residuals say that it is off; the cold start if it
-    is not finite or too far off."""
+    """The guess, moved into the interior of the cone by as much as its residuals say that it is off; the cold start
+    if it is not finite or too far off."""
     x, s, z = guess
     s, z = jnp.where(jnp.isfinite(s), s, program.b), jnp.where(jnp.isfinite(z), z, 0)
     s, z = program.cone.project(s), program.cone.project_dual(z)

@@ -98,8 +98,8 @@ class Exponential(ThreeDimensionalPart):
     def project_copies(self, v):
         """Projection by one monotone scalar equation (Friberg, Math. Meth. Oper. Res. 2023).
 
-        The curved boundary has the rays a(rho) = (rho, 1, e^rho), that of the polar cone b(rho) = (1, 1 - rho, -e^-rho), and
-        a'b = 0: the rho for which v lies between a and b gives the projection, the part of v along a.
+        The curved boundary has the rays a(rho) = (rho, 1, e^rho), that of the polar cone b(rho) = (1, 1 - rho,
+        -e^-rho), and a'b = 0: the rho for which v lies between a and b gives the projection, the part of v along a.
         """
         shape, v = v.shape, v.reshape(-1, 3)
         return _project(v).reshape(shape)
@@ -137,7 +137,8 @@ def _ray(rho):
 
 
 def _balance(rho, v):
-    """v'k with k = a x b (scaled): at the solution v lies in the plane of a and b; negative below it, positive above."""
+    """v'k with k = a x b, scaled: zero at the solution, where v is in the plane of a and b; negative below, positive
+    above."""
     x, y, z = _split(v)
     up, down = jnp.exp(-jnp.abs(rho) + rho), jnp.exp(-jnp.abs(rho) - rho)  # e^{+-rho} e^{-|rho|}
     one = jnp.exp(-jnp.abs(rho))
@@ -147,8 +148,8 @@ def _balance(rho, v):
 
 
 def _root(v):
-    """The rho with v between a(rho) and b(rho), by bisection in asinh(rho) inside the interval where both coordinates are
-    nonnegative; there the balance changes sign once (Friberg, section 4)."""
+    """The rho with v between a(rho) and b(rho), by bisection in asinh(rho) inside the interval where both coordinates
+    are nonnegative; there the balance changes sign once (Friberg, section 4)."""
     x, y, z = _split(v)
     limit = jnp.asarray(np.arcsinh(80.0 if v.dtype == jnp.float32 else 700.0), v.dtype)
     low = jnp.full_like(x, -limit)

@@ -1,7 +1,10 @@
 """The power cone K = {(u, v, w): |w| <= u^alpha v^(1 - alpha), u, v >= 0}, 0 < alpha < 1.
 
-Dual {|w| <= (u/alpha)^alpha (v/(1-alpha))^(1-alpha)}, barrier f*(z) = -log psi - (1-alpha) log u - alpha log v with psi =
-phi - w^2, phi = (u/alpha)^(2 alpha) (v/(1-alpha))^(2-2 alpha) (`three_dimensional.py`). Below a = (2 alpha, 2 - 2 alpha).
+Dual {|w| <= (u/alpha)^alpha (v/(1-alpha))^(1-alpha)}, with the barrier (`three_dimensional.py`)
+
+    f*(z) = -log psi - (1-alpha) log u - alpha log v,   psi = phi - w^2,   phi = (u/alpha)^a1 (v/(1-alpha))^a2,
+
+a = (2 alpha, 2 - 2 alpha).
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,8 @@ from convexjax.linear_algebra import static
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ProductCone(Cone):
-    """The product of `parts`, in this order of rows. `permutation` (static): solver row k is user row permutation[k]."""
+    """The product of `parts`, in this order of rows. `permutation` (static): solver row k is user row
+    permutation[k]."""
 
     parts: tuple
     permutation: tuple[int, ...] | None = static(default=None)
@@ -69,7 +70,7 @@ class ProductCone(Cone):
         return np.repeat([isinstance(part, Nonnegative) for part in self.parts], [part.rows for part in self.parts])
 
     def slack_from_relation(self) -> np.ndarray:
-        """Which rows take ds from the relation with dz, so that an error of the KKT system is one of primal feasibility."""
+        """Which rows take ds from its relation with dz: there an error of the KKT system is primal infeasibility."""
         return np.repeat([not part.slack_from_primal_row for part in self.parts], [part.rows for part in self.parts])
 
     # ------------------------------------------------------------------------- each part on its own rows

@@ -1,7 +1,7 @@
 """The cone of positive semidefinite matrices, self-dual, as scaled half-vectorised matrices.
 
-Nesterov-Todd scaling from the Cholesky factor S = L L' and the eigenvalues of L'ZL = Q Lambda^2 Q', which near the central
-path are all close to mu, so that nothing is lost by not taking singular values:
+Nesterov-Todd scaling from the Cholesky factor S = L L' and the eigenvalues of L'ZL = Q Lambda^2 Q', which near the
+central path are all close to mu, so that nothing is lost by not taking singular values:
 
     R = L Q Lambda^-1/2,   R'Z R = Lambda = R^-1 S R^-T,   H v = svec(W V W),   W = R R' = U Theta U',
 

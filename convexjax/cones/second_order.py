@@ -6,8 +6,8 @@ CVXOPT linear and quadratic cone program solvers", 2010, section 4)
     w = (s/sqrt(det s) + J z/sqrt(det z)) / (2 gamma),  gamma^2 = (1 + s'z/sqrt(det s det z)) / 2,   w'Jw = 1,
     eta^4 = det s / det z,     W = eta [w0, w1'; w1, I + w1 w1'/(1 + w0)],     H = W^2 = eta^2 (2 w w' - J).
 
-H has the eigenvalues eta^2 (w0 + |w1|)^2 and eta^2 (w0 - |w1|)^2 with eigenvectors (1, u)/sqrt 2 and (1, -u)/sqrt 2, u =
-w1/|w1|, and eta^2 on all the rest; w0 - |w1| = 1/(w0 + |w1|) keeps its digits.
+With u = w1/|w1| the eigenvalues of H are eta^2 (w0 + |w1|)^2 and eta^2 (w0 - |w1|)^2, of eigenvectors (1, u)/sqrt 2 and
+(1, -u)/sqrt 2, and eta^2 on all the rest; w0 - |w1| = 1/(w0 + |w1|) keeps its digits.
 """
 
 from dataclasses import dataclass

@@ -17,8 +17,8 @@ On the central path (ds = 0) H = mu_c Hess. The third-order correction of Dahl a
 
     correction = sigma mu grad f*(z) - 1/2 T[dz, Hess^-1 ds],     T = grad^3 f*(z).
 
-Hess^-1 ds must come from formulas that only add positive numbers: a generic 3 x 3 inverse has lost every digit at mu = 1e-8
-and the method stalls.
+Hess^-1 ds must come from formulas that only add positive numbers: a generic 3 x 3 inverse has lost every digit at mu
+= 1e-8 and the method stalls.
 """
 
 from dataclasses import dataclass

@@ -14,8 +14,8 @@ class DataTypeError(TypeError, ValueError):
 def floating(**arguments):
     """The arguments as arrays of one floating type (None stays None), in the order given.
 
-    The type is that of the floating arrays among them, at least float32; lists and Python numbers follow it, integers and
-    booleans become floating.
+    The type is that of the floating arrays among them, at least float32; lists and Python numbers follow it, integers
+    and booleans become floating.
     """
     arrays, types = {}, []
     for name, value in arguments.items():

@@ -48,11 +48,11 @@ def solve_qp(
         warm_start: a `Solution` of a similar problem.
 
     Returns:
-        `Solution` with `x` (n,), slack `s = h - Gx` (m,), duals `y` (p,) of the equations, `z` (m,) of the inequalities,
-        `z_lb`, `z_ub` (n,) of the bounds (None where no such constraint is given), all but `y` nonnegative, so that
-        `Px + q + A'y + G'z + z_ub - z_lb = 0`; `objective`, `status`, `info`. PRIMAL_INFEASIBLE: the duals satisfy
-        `A'y + G'z + z_ub - z_lb = 0`, `b'y + h'z + ub'z_ub - lb'z_lb = -1`. DUAL_INFEASIBLE: `x` with `q'x = -1`, `Px = 0`,
-        `Gx <= 0`, `Ax = 0`, and within the signs that the bounds allow.
+        `Solution` with `x` (n,), slack `s = h - Gx` (m,), duals `y` (p,) of the equations, `z` (m,) of the
+        inequalities, `z_lb`, `z_ub` (n,) of the bounds (None where no such constraint is given), all but `y`
+        nonnegative, so that `Px + q + A'y + G'z + z_ub - z_lb = 0`; `objective`, `status`, `info`. PRIMAL_INFEASIBLE:
+        the duals satisfy `A'y + G'z + z_ub - z_lb = 0`, `b'y + h'z + ub'z_ub - lb'z_lb = -1`. DUAL_INFEASIBLE: `x`
+        with `q'x = -1`, `Px = 0`, `Gx <= 0`, `Ax = 0`, and within the signs that the bounds allow.
 
     Raises:
         ValueError: shapes that do not fit, G without h, A without b.
@@ -60,10 +60,11 @@ def solve_qp(
 
     Source: Goulart and Chen, arXiv:2405.12762.
 
+    >>> import numpy as np
     >>> import convexjax as cj
     >>> P, q = [[2.0, 0.0], [0.0, 2.0]], [-2.0, -5.0]
     >>> solution = cj.solve_qp(P, q, G=[[1.0, 2.0]], h=[3.0], lb=0.0)
-    >>> print(solution.x.round(3), solution.z.round(3))
+    >>> print(np.asarray(solution.x).round(3), np.asarray(solution.z).round(3))
     [0.4 1.3] [1.2]
     """
     options = checked_options(options)
@@ -149,12 +150,13 @@ def solve_lp(
         minimise    c'x
         subject to  G x <= h,   A x = b,   lb <= x <= ub
 
-    Arguments, returns and errors as in `solve_qp` with P = 0 and q = c. The solution of an interior-point method lies inside
-    the face of optima when there is more than one.
+    Arguments, returns and errors as in `solve_qp` with P = 0 and q = c. The solution of an interior-point method lies
+    inside the face of optima when there is more than one.
 
+    >>> import numpy as np
     >>> import convexjax as cj
     >>> solution = cj.solve_lp([-1.0, -2.0], G=[[1.0, 1.0], [1.0, 3.0]], h=[4.0, 6.0], lb=0.0)
-    >>> print(solution.x.round(3), solution.objective.round(3))
+    >>> print(np.asarray(solution.x).round(3), round(float(solution.objective), 3))
     [3. 1.] -5.0
     """
     return solve_qp(None, c, G, h, A, b, lb, ub, options=options, warm_start=warm_start)

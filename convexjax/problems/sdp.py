@@ -42,9 +42,10 @@ def solve_sdp(
     Returns:
         `Solution`. Matrix form: `x` is X (k, k), `y` (m,) and `z` = Z (k, k), psd, with `C + sum_i y_i A_i = Z` and
         `<X, Z> = 0`; PRIMAL_INFEASIBLE: `y`, `Z = sum_i y_i A_i` psd with `b'y = -1`; DUAL_INFEASIBLE: X psd with
-        `<C, X> = -1`, `<A_i, X> = 0`. Inequality form: `x` (n,), slack `s = F(x)` (k, k) and dual `z` = Z (k, k), psd, with
-        `<F_i, Z> = c_i`; PRIMAL_INFEASIBLE: `z` psd with `<F_i, Z> = 0`, `<F_0, Z> = -1`; DUAL_INFEASIBLE: `x` with
-        `c'x = -1`, `sum_i x_i F_i` psd. Tuples of matrices where the data are tuples. `objective`, `status`, `info`.
+        `<C, X> = -1`, `<A_i, X> = 0`. Inequality form: `x` (n,), slack `s = F(x)` (k, k) and dual `z` = Z (k, k),
+        psd, with `<F_i, Z> = c_i`; PRIMAL_INFEASIBLE: `z` psd with `<F_i, Z> = 0`, `<F_0, Z> = -1`; DUAL_INFEASIBLE:
+        `x` with `c'x = -1`, `sum_i x_i F_i` psd. Tuples of matrices where the data are tuples. `objective`, `status`,
+        `info`.
 
     Raises:
         ValueError: shapes that do not fit, both forms or neither.

@@ -49,9 +49,9 @@ def solve_socp(
         options: see `Options`.
 
     Returns:
-        `Solution` with `x` (n,); `s`, `z` (m,) slack and dual of G; `y` (p,) dual of A; and for the norms tuples `s_cones`
-        and `z_cones` with one array (k_i + 1,) (or (count, k + 1)) each: slack `(c_i'x + d_i, M_i x + r_i)` and dual
-        `(lambda_i, u_i)` with `|u_i| <= lambda_i`, so that
+        `Solution` with `x` (n,); `s`, `z` (m,) slack and dual of G; `y` (p,) dual of A; and for the norms tuples
+        `s_cones` and `z_cones` with one array (k_i + 1,) (or (count, k + 1)) each: slack `(c_i'x + d_i, M_i x + r_i)`
+        and dual `(lambda_i, u_i)` with `|u_i| <= lambda_i`, so that
         `Px + q + A'y + G'z - sum_i (lambda_i c_i + M_i'u_i) = 0`; `objective`, `status`, `info`. Certificates as in
         `solve_qp`, with `sum_i (lambda_i d_i + u_i'r_i)` joining the constant term.
 
@@ -64,10 +64,11 @@ def solve_socp(
     The point nearest to (3, 4) in the unit disk, by `min t` subject to `|x - (3, 4)| <= t`, `|x| <= 1`:
 
     >>> import jax.numpy as jnp
+    >>> import numpy as np
     >>> import convexjax as cj
     >>> M = jnp.eye(2, 3)
     >>> norms = [(M, [-3.0, -4.0], [0.0, 0.0, 1.0], None), (M, None, None, 1.0)]
-    >>> print(cj.solve_socp([0.0, 0.0, 1.0], norms).x.round(3))
+    >>> print(np.asarray(cj.solve_socp([0.0, 0.0, 1.0], norms).x).round(3))
     [0.6 0.8 4. ]
     """
     options = checked_options(options)
