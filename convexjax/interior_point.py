@@ -183,7 +183,7 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
     qx_tau, bz_tau = qx * tau, bz * tau
     primal_objective, dual_objective = xPx / 2 + qx_tau, -xPx / 2 - bz_tau
     terms = jnp.maximum(jnp.abs(qx_tau), jnp.abs(xPx))
-    rounding = 100 * jnp.finfo(x.dtype).eps * terms
+    rounding = 10 * jnp.finfo(x.dtype).eps * terms
     floor = jnp.minimum(units.objective * tau**2, terms)
     absolute = jnp.maximum(1e-6 * units.P * size_x**2, 1e-4 * units.no_q * tau**2)
     gap = jnp.maximum(jnp.abs(primal_objective - dual_objective) - rounding, 0) / jnp.maximum(

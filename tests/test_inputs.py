@@ -233,7 +233,7 @@ CONTAINERS = {
     "jax": jnp.asarray,
     "lists of jax scalars": lambda v: jax.tree.map(jnp.asarray, v.tolist()),
     "read-only": lambda v: np.broadcast_to(v, v.shape),
-    "column-major": np.asfortranarray,
+    "column-major": lambda v: np.asarray(v, order="F"),
 }
 
 
