@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from convexjax import interior_point
 from convexjax.cone_program import ConeProgram, infinite_rows, is_convex
+from convexjax.embedding import Claims, Point, Units, measure, units_of, unpack
 from convexjax.equilibration import equilibrate
-from convexjax.interior_point import Claims, Point, Units
 from convexjax.options import Options
 from convexjax.solution import Info, Status
 
@@ -28,7 +28,7 @@ class ConeSolution(NamedTuple):
 def solve(program: ConeProgram, options: Options, warm_start: tuple | None = None) -> ConeSolution:
     """Solve a cone program. `warm_start` is a guess (x, s, z) in the user's units."""
     scaled, scaling = equilibrate(program, options.equilibrate)
-    units = interior_point.units_of(scaling)
+    units = units_of(scaling)
     begin = interior_point.start(scaled)
     if warm_start is not None:
         begin = _warm(scaled, units, begin, scaling.scale_point(*warm_start))
@@ -41,7 +41,7 @@ def solve(program: ConeProgram, options: Options, warm_start: tuple | None = Non
     failed = (status == Status.NUMERICAL_ERROR) & (state.num_iters == 0)
     primal_infeasible, dual_infeasible = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
     is_certificate = primal_infeasible | dual_infeasible
-    point = interior_point.unpack(scaled, jnp.where(is_certificate, state.point, state.best))
+    point = unpack(scaled, jnp.where(is_certificate, state.point, state.best))
     claims = Claims(*jnp.where(is_certificate, state.claims, state.best_claims))
     dropped = infinite_rows(program)
     z = jnp.where(dropped, 0, point.z)
@@ -74,7 +74,7 @@ def _warm(program: ConeProgram, units: Units, cold: Point, guess: tuple) -> Poin
     x, s, z = guess
     s, z = jnp.where(jnp.isfinite(s), s, program.b), jnp.where(jnp.isfinite(z), z, 0)
     s, z = program.cone.project(s), program.cone.project_dual(z)
-    _, claims = interior_point.measure(program, units, Point(x, s, z, cold.tau, jnp.zeros_like(cold.kappa)))
+    _, claims = measure(program, units, Point(x, s, z, cold.tau, jnp.zeros_like(cold.kappa)))
     error = jnp.maximum(jnp.maximum(claims.primal, claims.dual), claims.gap)
     shift = jnp.maximum(error, LEAST_SHIFT)
     warm = Point(x, s + shift * cold.s, z + shift * cold.z, cold.tau, shift * cold.kappa)

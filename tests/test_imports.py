@@ -18,6 +18,7 @@ ORDER = [
     "cones",
     "cone_program",
     "equilibration",
+    "embedding",
     "kkt",
     "interior_point",
     "solver",
