@@ -90,6 +90,13 @@ def size(*vectors):
     return float(max((np.abs(v).max(initial=0.0) for v in vectors), default=0.0))
 
 
+def near(value, expected, tolerance=1e-7):
+    """Assert equality relative to the largest entry, or to one."""
+    expected = np.asarray(expected, float)
+    difference = size(np.asarray(value) - expected)
+    assert difference <= tolerance * max(1, size(expected)), f"{value} is not {expected}: off by {difference}"
+
+
 # ----------------------------------------------------------------------------- certificates
 
 

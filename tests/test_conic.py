@@ -309,7 +309,7 @@ def test_indefinite_objective_is_a_status(P):
 
 
 def test_only_the_symmetric_part_of_P_counts():
-    P, q, A, b = np.array([[2.0, 1.0], [-1.0, 2.0]]), np.array([-2.0, -4.0]), np.eye(2), np.ones(2)
+    P, q, A, b = np.array([[2.0, 1.0], [-1.0, 2.0]]), np.array([-3.0, -4.0]), np.eye(2), np.ones(2)
     solution = cj.solve_conic(P, q, A, b, [cj.Nonnegative(2)])
     certify_conic(P, q, A, b, [cj.Nonnegative(2)], solution)
     assert size(np.asarray(solution.x) - 1) <= 1e-7

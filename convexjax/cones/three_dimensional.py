@@ -147,7 +147,7 @@ class ThreeDimensional(Cone):
         root_sz, root_d, root_t = (jnp.sqrt(safe(v)) for v in (_dot(s, z), _dot(ds, dz), t))
         G = jnp.stack([s / root_sz, ds / root_d, root_t * a], -1)
         F = jnp.stack([z / root_sz, dz / root_d, n / root_t], -1)
-        L = _cholesky(hessian)
+        L = _cholesky(hessian, jnp.finfo(s.dtype).eps * jnp.diagonal(hessian, axis1=1, axis2=2))
         root_mu = jnp.sqrt(mu)[:, :, None]
         off_path = off_path[:, :, None]
         return PrimalDual(
@@ -162,7 +162,7 @@ class ThreeDimensional(Cone):
         # (F F')^-1 + delta I inverted: F (I + delta F'F)^-1 F'
         F = scaling.F
         middle = jnp.eye(3, dtype=F.dtype) + delta * jnp.swapaxes(F, 1, 2) @ F
-        half = F @ jnp.swapaxes(_triangular_inverse(_cholesky(middle)), 1, 2)
+        half = F @ jnp.swapaxes(_triangular_inverse(_cholesky(middle, jnp.ones_like(F[:, 0]))), 1, 2)
         inverse = half @ jnp.swapaxes(half, 1, 2)
         return jnp.einsum("cij,cjk->cik", inverse, self.copies(v)).reshape(v.shape)
 
@@ -221,13 +221,13 @@ def _times(M, v):
     return jnp.sum(M * v[:, None], -1)
 
 
-def _cholesky(M):
-    """Lower Cholesky factors of (count, 3, 3)."""
-    l00 = jnp.sqrt(M[:, 0, 0])
+def _cholesky(M, least):
+    """Lower Cholesky factors of (count, 3, 3), whose squared pivots are at least `least` (count, 3) but for rounding."""
+    l00 = jnp.sqrt(jnp.maximum(M[:, 0, 0], least[:, 0]))
     l10, l20 = M[:, 1, 0] / l00, M[:, 2, 0] / l00
-    l11 = jnp.sqrt(M[:, 1, 1] - l10**2)
+    l11 = jnp.sqrt(jnp.maximum(M[:, 1, 1] - l10**2, least[:, 1]))
     l21 = (M[:, 2, 1] - l20 * l10) / l11
-    l22 = jnp.sqrt(M[:, 2, 2] - l20**2 - l21**2)
+    l22 = jnp.sqrt(jnp.maximum(M[:, 2, 2] - l20**2 - l21**2, least[:, 2]))
     zero = jnp.zeros_like(l00)
     return jnp.stack([jnp.stack(r, -1) for r in ((l00, zero, zero), (l10, l11, zero), (l20, l21, l22))], -2)
 
