@@ -24,7 +24,6 @@ class ConeSolution(NamedTuple):
     info: Info
 
 
-@jax.jit
 def solve(program: ConeProgram, options: Options, warm_start: tuple | None = None) -> ConeSolution:
     """Solve a cone program. `warm_start` is a guess (x, s, z) in the user's units."""
     scaled, scaling = equilibrate(program, options.equilibrate)

@@ -192,7 +192,9 @@ def certify_qp(
     if G is not None and expected == cj.Status.SOLVED:
         G, h, slack = _numpy(G, h, solution.s)
         finite = h < 1e20
-        assert size((G @ x + slack - h)[finite]) <= tolerance * max(1, size(h[finite], G @ x)), "s is not h - Gx"
+        assert size((G @ x)[finite] + slack[finite] - h[finite]) <= tolerance * max(1, size(h[finite], G @ x)), (
+            "s is not h - Gx"
+        )
 
 
 # ----------------------------------------------------------------------------- random programs

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 from jaxtyping import ArrayLike
 
 from convexjax.cone_program import ConeProgram
@@ -80,18 +81,20 @@ def solve_conic(
         sizes = " + ".join(f"{type(cone).__name__} {cone.rows}" for cone in cones) or "none"
         raise ValueError(f"cones have {total} rows in total ({sizes}), expected the {m} rows of A.")
 
+    if warm_start is not None:
+        warm_start = _guess(warm_start, q, b)
+    return _solve_conic(P, q, A, b, cones, options, warm_start)
+
+
+@jax.jit
+def _solve_conic(P, q, A, b, cones, options, guess) -> Solution:
+    """The reduction, on checked arrays."""
     cone = ProductCone.build(cones)
     program = ConeProgram(P=symmetric(P), q=q, A=Rows(cone.to_solver(A)), b=cone.to_solver(b), cone=cone)
-    if warm_start is not None:
-        if isinstance(warm_start, Solution):
-            warm_start = (warm_start.x, warm_start.s, warm_start.z)
-        x, s, z, _ = floating(
-            **dict(zip(("warm_start x", "warm_start s", "warm_start z"), warm_start, strict=True)), q=q
-        )
-        for name, value, size in (("x", x, n), ("s", s, m), ("z", z, m)):
-            require_shape(f"warm_start {name}", value, (size,))
-        warm_start = (x, cone.to_solver(s), cone.to_solver(z))
-    answer = solve(program, options, warm_start)
+    if guess is not None:
+        x, s, z = guess
+        guess = x, cone.to_solver(s), cone.to_solver(z)
+    answer = solve(program, options, guess)
     return Solution(
         x=answer.x,
         s=cone.to_user(answer.s),
@@ -100,3 +103,18 @@ def solve_conic(
         status=answer.status,
         info=answer.info,
     )
+
+
+def _guess(warm_start, q, b) -> tuple:
+    """(x, s, z), checked."""
+    if isinstance(warm_start, Solution):
+        warm_start = (warm_start.x, warm_start.s, warm_start.z)
+    if not isinstance(warm_start, tuple | list) or len(warm_start) != 3:
+        raise ValueError(f"warm_start must be a Solution or a tuple (x, s, z), got {type(warm_start).__name__}.")
+    names = ("warm_start x", "warm_start s", "warm_start z")
+    *values, _ = floating(**dict(zip(names, warm_start, strict=True)), q=q)
+    for name, value, like in zip(names, values, (q, b, b), strict=True):
+        if value is None:
+            raise ValueError(f"{name} is None, expected an array of shape {like.shape}.")
+        require_shape(name, value, like.shape)
+    return tuple(value.astype(q.dtype) for value in values)

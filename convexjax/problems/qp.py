@@ -1,5 +1,6 @@
 """`solve_qp` and `solve_lp`: quadratic and linear programs."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
@@ -72,7 +73,7 @@ def solve_qp(
     require_together(A=A, b=b)
     P, q, G, h, A, b, lb, ub = floating(P=P, q=q, G=G, h=h, A=A, b=b, lb=lb, ub=ub)
     require_shape("q", q, (None,))
-    n, dtype = q.shape[0], q.dtype
+    n = q.shape[0]
     if P is not None:
         require_shape("P", P, (n, n), "with n the length of q")
     for matrix_name, matrix, vector_name, vector in (("G", G, "h", h), ("A", A, "b", b)):
@@ -83,6 +84,17 @@ def solve_qp(
         if bound is not None and bound.shape != ():
             require_shape(name, bound, (n,), "or a scalar")
 
+    guess = None
+    if warm_start is not None:
+        sizes = {"y": b, "z": h, "z_lb": None if lb is None else q, "z_ub": None if ub is None else q}
+        guess = _guess(warm_start, q, sizes)
+    return _solve_qp(P, q, G, h, A, b, lb, ub, options, guess)
+
+
+@jax.jit
+def _solve_qp(P, q, G, h, A, b, lb, ub, options, guess) -> Solution:
+    """The reduction, on checked arrays."""
+    n, dtype = q.shape[0], q.dtype
     (A_rows, b_rows), (G_rows, h_rows) = rows_or_empty(A, b, n, dtype), rows_or_empty(G, h, n, dtype)
     p, m = A_rows.shape[0], G_rows.shape[0]
     sides = [(sign, jnp.broadcast_to(sign * bound, n)) for sign, bound in ((-1, lb), (1, ub)) if bound is not None]
@@ -93,9 +105,9 @@ def solve_qp(
         b=jnp.concatenate([b_rows, h_rows, *(value for _, value in sides)]),
         cone=ProductCone.build((Zero(p), Nonnegative(m)), num_bounds=n * len(sides)),
     )
-    guess = None
-    if warm_start is not None:
-        guess = _guess(program, warm_start, (("y", p, A), ("z", m, G), ("z_lb", n, lb), ("z_ub", n, ub)))
+    if guess is not None:
+        x, duals = guess
+        guess = x, program.b - program.A.matvec(x), jnp.concatenate([jnp.zeros(0, dtype), *duals])
     answer = solve(program, options, guess)
 
     y, z = answer.z[:p], answer.z[p : p + m]
@@ -113,24 +125,18 @@ def solve_qp(
     )
 
 
-def _guess(program: ConeProgram, warm_start: Solution, duals) -> tuple:
-    """(x, s, z) of the standard form from a solution of the same shapes; s follows from x."""
+def _guess(warm_start: Solution, q, data: dict) -> tuple:
+    """(x, duals) of a solution, checked against the sizes of the problem's own data (None where there are none)."""
     if not isinstance(warm_start, Solution):
         raise ValueError(f"warm_start must be a Solution, got {type(warm_start).__name__}.")
-    (x,) = floating(**{"warm_start.x": warm_start.x})
-    x = x.astype(program.q.dtype)
-    require_shape("warm_start.x", x, program.q.shape)
-    parts = []
-    for name, size, data in duals:
-        if data is None:
-            continue
-        value = getattr(warm_start, name)
-        if value is None:
+    wanted = {"x": q} | {name: value for name, value in data.items() if value is not None}
+    for name in wanted:
+        if getattr(warm_start, name) is None:
             raise ValueError(f"warm_start.{name} is None, but the problem has such constraints.")
-        require_shape(f"warm_start.{name}", value, (size,))
-        parts.append(value.astype(x.dtype))
-    z = jnp.concatenate(parts) if parts else jnp.zeros(0, x.dtype)
-    return x, program.b - program.A.matvec(x), z
+    x, *duals, _ = floating(**{f"warm_start.{name}": getattr(warm_start, name) for name in wanted}, q=q)
+    for (name, like), value in zip(wanted.items(), (x, *duals), strict=True):
+        require_shape(f"warm_start.{name}", value, like.shape)
+    return x.astype(q.dtype), tuple(value.astype(q.dtype) for value in duals)
 
 
 def solve_lp(

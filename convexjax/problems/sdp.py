@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
@@ -123,6 +124,7 @@ def _inequality_form(c, F, options):
     )
 
 
+@jax.jit
 def _solve_inequality(c, blocks, options):
     """min c'x, F_0 + sum x_i F_i psd for each block: the answer, slack and dual matrices."""
     vectors = [svec(symmetric(block)) for block in blocks]  # (n + 1, dim) each

@@ -1,8 +1,11 @@
 """`solve_socp`: second-order cone programs."""
 
+import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import ArrayLike
 
 from convexjax.cone_program import ConeProgram
@@ -89,17 +92,24 @@ def solve_socp(
             require_shape(matrix_name, matrix, (None, n), "with one column per entry of q")
             require_shape(vector_name, vector, (matrix.shape[0],), f"with one entry per row of {matrix_name}")
 
+    checked = tuple(_norm(f"norms[{i}]", parts[4 * i : 4 * i + 4], n, dtype) for i in range(len(parts) // 4))
+    return _solve_socp(P, q, checked, G, h, A, b, options)
+
+
+@jax.jit
+def _solve_socp(P, q, norms, G, h, A, b, options) -> Solution:
+    """The reduction, on checked arrays."""
+    n, dtype = q.shape[0], q.dtype
     (A_rows, b_rows), (G_rows, h_rows) = rows_or_empty(A, b, n, dtype), rows_or_empty(G, h, n, dtype)
     p, m = A_rows.shape[0], G_rows.shape[0]
     rows, right, cones, shapes = [A_rows, G_rows], [b_rows, h_rows], [Zero(p), Nonnegative(m)], []
-    for i in range(len(parts) // 4):
-        M, r, c, d = _norm(f"norms[{i}]", parts[4 * i : 4 * i + 4], n, dtype)
-        count, k = r.shape
+    for M, r, c, d in norms:
         # s = (c'x + d, M x + r), that is -(c, M) x + s = (d, r)
-        rows.append(-jnp.concatenate([c[:, None], M], 1).reshape(-1, n))
-        right.append(jnp.concatenate([d[:, None], r], 1).reshape(-1))
-        cones.append(SecondOrder(k + 1, count))
-        shapes.append((count, k + 1) if parts[4 * i].ndim == 3 else (k + 1,))
+        shape = (*r.shape[:-1], r.shape[-1] + 1)
+        rows.append(-jnp.concatenate([c[..., None, :], M], -2).reshape(-1, n))
+        right.append(jnp.concatenate([d[..., None], r], -1).reshape(-1))
+        cones.append(SecondOrder(shape[-1], math.prod(shape[:-1])))
+        shapes.append(shape)
     cone = ProductCone.build(cones)
     program = ConeProgram(
         P=symmetric(P),
@@ -111,19 +121,15 @@ def solve_socp(
     answer = solve(program, options)
 
     s, z = cone.to_user(answer.s), cone.to_user(answer.z)
-    s_cones, z_cones, first = [], [], p + m
-    for shape, r in zip(shapes, right[2:], strict=True):
-        own = slice(first, first + r.shape[0])
-        s_cones.append(s[own].reshape(shape))
-        z_cones.append(z[own].reshape(shape))
-        first += r.shape[0]
+    ends = np.cumsum([r.shape[0] for r in right])[1:-1]
+    split = lambda v: tuple(part.reshape(shape) for part, shape in zip(jnp.split(v, ends)[1:], shapes, strict=True))
     return Solution(
         x=answer.x,
         s=None if G is None else s[p : p + m],
         y=None if A is None else z[:p],
         z=None if G is None else z[p : p + m],
-        s_cones=tuple(s_cones),
-        z_cones=tuple(z_cones),
+        s_cones=split(s) if norms else (),
+        z_cones=split(z) if norms else (),
         objective=answer.objective,
         status=answer.status,
         info=answer.info,
@@ -131,22 +137,16 @@ def solve_socp(
 
 
 def _norm(name, parts, n, dtype):
-    """(M, r, c, d) with a leading axis of constraints."""
+    """(M, r, c, d), checked, zeros in the place of None."""
     M, r, c, d = parts
     if M is None:
         raise ValueError(f"{name}[0] is None; the matrix M of |M x + r| <= c'x + d is needed.")
-    batch = M.shape[:-2]
     if M.ndim not in (2, 3) or M.shape[-1] != n:
         raise ValueError(f"{name}[0] has shape {M.shape}, expected (any, {n}) or (count, any, {n}).")
-    k = M.shape[-2]
-    for j, (value, shape) in enumerate(((r, (*batch, k)), (c, (*batch, n)), (d, batch)), start=1):
+    batch, k = M.shape[:-2], M.shape[-2]
+    shapes = ((*batch, k), (*batch, n), batch)
+    for j, (value, shape) in enumerate(zip((r, c, d), shapes, strict=True), start=1):
         if value is not None:
             require_shape(f"{name}[{j}]", value, shape, f"to go with {name}[0] of shape {M.shape}")
-    fill = lambda value, shape: jnp.zeros(shape, dtype) if value is None else value
-    count = batch[0] if batch else 1
-    return (
-        M.reshape(count, k, n),
-        fill(r, (*batch, k)).reshape(count, k),
-        fill(c, (*batch, n)).reshape(count, n),
-        fill(d, batch).reshape(count),
-    )
+    filled = (jnp.zeros(shape, dtype) if v is None else v for v, shape in zip((r, c, d), shapes, strict=True))
+    return M, *filled
