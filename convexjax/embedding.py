@@ -111,11 +111,10 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
     r_x, r_z = Px + Atz + q, Ax + s - b
     largest = lambda *vectors: jnp.max(jnp.abs(jnp.stack(vectors)), 0)
     terms_x, terms_z = largest(Px, Atz, q), largest(Ax, s, b)
-    certificate = lambda v, weights: jnp.maximum(jnp.abs(v), weights * jnp.abs(v))  # in both units
     xPx, qx, size_x, size_Px, size_Atz, norm_x, size_r_x, user_r_x, user_x = reductions(
         (x * Px, program.q * x),
         (
-            *_absolute(x, certificate(Px, units.columns), certificate(Atz, units.columns), terms_x, r_x),
+            *_absolute(x, Px, Atz, terms_x, r_x),
             *_absolute(units.columns * r_x, units.columns * terms_x),
         ),
     )
@@ -125,7 +124,7 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
     bz, sz, size_z, size_ray, norm_z, size_r_z, *in_groups = reductions(
         (program.b * z, s * z),
         (
-            *_absolute(z, certificate(Ax + s, units.rows), terms_z, r_z),
+            *_absolute(z, Ax + s, terms_z, r_z),
             *_absolute(*(jnp.where(group, units.rows * v, 0) for group in groups for v in (r_z, terms_z))),
         ),
     )
@@ -152,12 +151,18 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
     terms = jnp.maximum(jnp.abs(qx_tau), jnp.abs(xPx))
     rounding = 10 * jnp.finfo(x.dtype).eps * terms
     floor = jnp.minimum(units.objective * tau**2, terms)
-    absolute = jnp.maximum(1e-6 * units.P * size_x**2, 1e-4 * units.no_q * tau**2)
+    # the objective's own size is one in these units, but both values may vanish
+    absolute = jnp.maximum(1e-6 * units.P * size_x**2, 1e-6 * tau**2)
     gap = jnp.maximum(jnp.abs(primal_objective - dual_objective) - rounding, 0) / jnp.maximum(
         jnp.maximum(jnp.abs(primal_objective), jnp.abs(dual_objective)),
         jnp.maximum(jnp.maximum(floor, absolute), tiny),
     )
-    relative_to = lambda constant, residual: jnp.where(constant < 0, residual / jnp.abs(constant), jnp.inf)
+    # relative to b and q, whose size is one in these units: no feasible x (or z) of less than 1e8 times the size that
+    # the data suggest is excluded; what rounding leaves of a sum that vanishes counts as zero
+    rounded = lambda residual, size: jnp.maximum(residual - 100 * jnp.finfo(x.dtype).eps * size, 0)
+    relative_to = lambda constant, residual, size: jnp.where(
+        constant < 0, rounded(residual, size) / jnp.abs(constant), jnp.inf
+    )
     residuals = Residuals(
         r_x=r_x,
         r_z=r_z,
@@ -174,8 +179,8 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
         ),
         dual=jnp.maximum(by_row_x, user_r_x / jnp.maximum(user_x, unit_z)),
         gap=gap,
-        primal_infeasible=relative_to(bz, size_Atz * units.x),
-        dual_infeasible=relative_to(qx, jnp.maximum(size_Px, size_ray) * units.z),
+        primal_infeasible=relative_to(bz, size_Atz, size_z),
+        dual_infeasible=relative_to(qx, jnp.maximum(size_Px, size_ray), size_x),
         objective=primal_objective / tau**2 / units.objective,
     )
 

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.cone_program import ConeProgram, infinite_rows
-from convexjax.linear_algebra import Rows, reductions
+from convexjax.linear_algebra import Rows, reductions, vary_like
 
 MAX_PASSES = 12
 # Factors stay within these bounds: beyond them a small entry is more likely noise than a unit of measure.
-SMALLEST, LARGEST = 2.0**-20, 2.0**20
+SMALLEST, LARGEST = 2.0**-30, 2.0**30
 
 
 @jax.tree_util.register_dataclass
@@ -128,5 +128,6 @@ def _ruiz(P, dense, diagonals, cone):
         return passes + 1, jnp.maximum(largest, largest_inverse) > 4, factors, norms_P
 
     start = (jnp.int32(0), jnp.array(True), jnp.ones(n + m, dtype), jnp.zeros(n, dtype))
+    start = vary_like((P, dense, diagonals), start)
     _, _, factors, norms_P = jax.lax.while_loop(lambda state: (state[0] < MAX_PASSES) & state[1], improve, start)
     return factors[:n], factors[n:], jnp.sqrt(norms_P)

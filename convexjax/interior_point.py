@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from convexjax import kkt
 from convexjax.cone_program import ConeProgram
 from convexjax.embedding import Claims, Point, Residuals, Units, measure, pack, unpack
-from convexjax.linear_algebra import reductions
+from convexjax.linear_algebra import reductions, vary_like
 from convexjax.options import Options
 from convexjax.solution import History, Status
 
@@ -81,12 +81,13 @@ def direction(
         d_s = s + cone.correction(scaling, s, z, previous.s, previous.z, sigma_mu)
         d_kappa = tau * kappa + previous.tau * previous.kappa - sigma_mu
         right = jnp.concatenate([-keep * at.r_x, d_s - keep * at.r_z])
-        d2 = kkt.solve(program, factor, jnp.where(first, constant, right), target, refinement_steps)
+        d2, e = kkt.solve(program, factor, jnp.where(first, constant, right), target, refinement_steps)
         x2, z2 = d2[:n], d2[n:]
         Hz2 = cone.hessian(scaling, z2)
-        # -(q + 2 P xi)'x1 - b'z1 + xi'P xi without cancellation: |xi - x1|_P^2 + z1'H z1
+        # -(q + 2 P xi)'x1 - b'z1 + xi'P xi without cancellation: |xi - x1|_P^2 + z1'H z1, and what the error e leaves
+        # of it. e does not vanish if K is singular and (-q, b) not in its range, as in many infeasible programs.
         off = xi - x2
-        curved = jnp.concatenate([off * program.quadratic(off), z2 * Hz2])
+        curved = jnp.concatenate([off * program.quadratic(off) + e[:n] * x2, z2 * (Hz2 - e[n:])])
         curvature, slope = reductions((curved, gradient * d2))
         d1, Hz1, curvature = (
             jnp.where(first, new, old) for new, old in zip((d2, Hz2, curvature), constant_solve, strict=True)
@@ -104,7 +105,7 @@ def direction(
 
     one = jnp.ones((), q.dtype)
     nothing = (jnp.zeros(n + 2 * b.shape[0] + 2, q.dtype), one, jnp.zeros_like(constant), jnp.zeros_like(b), one)
-    along, step, *_ = jax.lax.fori_loop(0, 3, round_, nothing)
+    along, step, *_ = jax.lax.fori_loop(0, 3, round_, vary_like((program, point), nothing))
     return along, FRACTION * step
 
 
@@ -134,7 +135,7 @@ def judge(options: Options, tolerances: jax.Array, state: State, mu: jax.Array) 
     lowest = jnp.minimum(records, state.records)
     # a start that is not finite comes from such data
     stuck = (idle >= PATIENCE) | (state.boost > 1e12) | ((state.num_iters == 0) & ~valid)
-    exhausted = state.num_iters >= options.max_iters
+    exhausted = state.num_iters >= jnp.asarray(options.max_iters).astype(jnp.int32)
     finished = (lowest[0] <= solved) & ((state.records[0] <= solved) | (lowest[0] <= 0.01 * solved) | stuck | exhausted)
     outcomes = [
         # once more after the tolerance is reached: the last steps gain two digits each, and leave the rest of the
@@ -195,7 +196,9 @@ def run(program: ConeProgram, units: Units, options: Options, point: Point, stat
     )
     if options.verbose:
         print_header()
-    return jax.lax.while_loop(lambda state: state.status == Status.UNSOLVED, iterate, state)
+    return jax.lax.while_loop(
+        lambda state: state.status == Status.UNSOLVED, iterate, vary_like((program, state), state)
+    )
 
 
 # ----------------------------------------------------------------------------- what people see

@@ -21,7 +21,7 @@ import numpy as np
 from jax.scipy.linalg import cho_solve
 
 from convexjax.cone_program import ConeProgram
-from convexjax.linear_algebra import Rows, reductions
+from convexjax.linear_algebra import Rows, reductions, vary_like
 
 # (delta, epsilon) by dtype: as small as keeps the Cholesky factor of M accurate enough for refinement to contract.
 REGULARISATION = {"float64": (1e-8, 1e-11), "float32": (1e-4, 1e-6)}
@@ -56,9 +56,9 @@ def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
 
 def solve(
     program: ConeProgram, factor: Factor, right: jax.Array, target: jax.Array, refinement_steps: int
-) -> jax.Array:
-    """(dx; dz) for a right-hand side (n + m,), refined until no residual is above `target`, or refinement no longer
-    helps.
+) -> tuple[jax.Array, jax.Array]:
+    """(dx; dz) for a right-hand side (n + m,), and what is left of that. Refined until no residual is above `target`,
+    or refinement no longer helps.
 
     One right-hand side at a time: products of a matrix with two columns take XLA several times as long as with one.
     """
@@ -93,4 +93,5 @@ def solve(
         return improving & (steps <= refinement_steps) & (size > target)
 
     start = (jnp.int32(0), jnp.array(True), jnp.zeros_like(right), right, jnp.full((), jnp.inf, right.dtype))
-    return jax.lax.while_loop(unfinished, refine, start)[2]
+    _, _, d, e, _ = jax.lax.while_loop(unfinished, refine, vary_like((program, right), start))
+    return d, e

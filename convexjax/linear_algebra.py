@@ -28,6 +28,18 @@ def reductions(sums: tuple = (), maxima: tuple = ()) -> list[jax.Array]:
     return list(jax.lax.reduce(vectors, zeros, combine, (0,)))
 
 
+def vary_like(data, carry):
+    """The start of a loop, marked as varying over the mesh axes that `data` vary over: inside `shard_map` the carry
+    of a loop must have one type from the start. Elsewhere nothing changes."""
+    axes = frozenset().union(*(getattr(jax.typeof(leaf), "vma", ()) for leaf in jax.tree.leaves((data, carry))))
+
+    def mark(leaf):
+        missing = tuple(axes - getattr(jax.typeof(leaf), "vma", frozenset()))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(mark, carry) if axes else carry
+
+
 # ----------------------------------------------------------------------------- symmetric matrices as vectors
 
 

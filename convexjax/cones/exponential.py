@@ -151,7 +151,7 @@ def _root(v):
     """The rho with v between a(rho) and b(rho), by bisection in asinh(rho) inside the interval where both coordinates
     are nonnegative; there the balance changes sign once (Friberg, section 4)."""
     x, y, z = _split(v)
-    limit = jnp.asarray(np.arcsinh(80.0 if v.dtype == jnp.float32 else 700.0), v.dtype)
+    limit = jnp.asarray(np.arcsinh(1e15), v.dtype)
     low = jnp.full_like(x, -limit)
     high = jnp.full_like(x, limit)
 
