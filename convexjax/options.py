@@ -18,6 +18,16 @@ def _static(default):
     return field(default=default, metadata={"static": True})
 
 
+def _is_number(value, holds) -> bool:
+    """Whether `value` is a finite real scalar for which `holds`, as far as is known while tracing."""
+    if isinstance(value, jax.core.Tracer):
+        return value.shape == () and not jnp.issubdtype(value.dtype, jnp.complexfloating)
+    try:
+        return np.shape(value) == () and bool(np.isfinite(float(value)) and holds(float(value)))
+    except (TypeError, ValueError):
+        return False
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -66,13 +76,9 @@ class Options:
         """Raise `ValueError` for values that are known now and cannot work."""
         for name in ("tolerance", "tolerance_almost", "tolerance_infeasible"):
             value = getattr(self, name)
-            if value is None or isinstance(value, jax.core.Tracer):
-                continue
-            if np.shape(value) != () or not float(value) > 0:
+            if value is not None and not _is_number(value, lambda v: v > 0):
                 raise ValueError(f"options.{name} must be a positive number, got {value!r}.")
-        if not isinstance(self.max_iters, jax.core.Tracer) and (
-            np.shape(self.max_iters) != () or int(self.max_iters) != self.max_iters or self.max_iters < 0
-        ):
+        if not _is_number(self.max_iters, lambda v: v >= 0 and int(v) == v):
             raise ValueError(f"options.max_iters must be an integer >= 0, got {self.max_iters!r}.")
         for name in ("refinement_steps", "history"):
             value = getattr(self, name)

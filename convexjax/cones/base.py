@@ -51,6 +51,10 @@ class Cone:
     def validate(self, name: str) -> None:
         """Raise `ValueError` if sizes or parameters cannot be a cone; `name` is the user's word for it."""
 
+    def with_data(self, name: str, floating: Any) -> Self:
+        """The cone with its parameters, if it has any, as arrays made by `floating(**{name: value})`."""
+        return self
+
     @property
     def group(self) -> Any:
         """Cones with equal `group` are merged and worked on together."""

@@ -34,12 +34,16 @@ class Power(ThreeDimensionalPart):
 
     def validate(self, name):
         alpha = self.alpha
-        if np.ndim(alpha) > 1:
-            raise ValueError(f"{name}: Power.alpha must have shape (count,), got shape {np.shape(alpha)}.")
-        if isinstance(alpha, jax.core.Tracer):
-            return
-        if np.iscomplexobj(alpha) or not np.all((np.asarray(alpha) > 0) & (np.asarray(alpha) < 1)):
+        if alpha.ndim > 1:
+            raise ValueError(f"{name}: Power.alpha must have shape (count,), got shape {alpha.shape}.")
+        if not isinstance(alpha, jax.core.Tracer) and not np.all((np.asarray(alpha) > 0) & (np.asarray(alpha) < 1)):
             raise ValueError(f"{name}: Power.alpha must lie strictly between 0 and 1, got {alpha}.")
+
+    def with_data(self, name, floating):
+        if self.alpha is None:
+            raise ValueError(f"{name}: Power.alpha is None, expected exponents between 0 and 1.")
+        (alpha,) = floating(**{f"{name}.alpha": self.alpha})
+        return Power(alpha if alpha.ndim else alpha[None])
 
     def _exponents(self, dtype):
         alpha = jnp.reshape(jnp.asarray(self.alpha, dtype), (self.count, 1))

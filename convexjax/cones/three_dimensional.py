@@ -228,8 +228,8 @@ def _times(M, v):
 
 
 def _cholesky(M, least):
-    """Lower Cholesky factors of (count, 3, 3), whose squared pivots are at least `least` (count, 3) but for
-    rounding.""" l00 = jnp.sqrt(jnp.maximum(M[:, 0, 0], least[:, 0]))
+    """Lower Cholesky factors of (count, 3, 3) whose squared pivots are at least `least` (count, 3) but for rounding."""
+    l00 = jnp.sqrt(jnp.maximum(M[:, 0, 0], least[:, 0]))
     l10, l20 = M[:, 1, 0] / l00, M[:, 2, 0] / l00
     l11 = jnp.sqrt(jnp.maximum(M[:, 1, 1] - l10**2, least[:, 1]))
     l21 = (M[:, 2, 1] - l20 * l10) / l11

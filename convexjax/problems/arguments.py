@@ -40,6 +40,20 @@ def floating(**arguments):
     return [jnp.asarray(arrays[name], dtype) if name in arrays else None for name in arguments]
 
 
+def require_given(**arguments) -> None:
+    """Raise `ValueError` for data that a problem cannot do without."""
+    missing = [name for name, value in arguments.items() if value is None]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} is None, expected an array.")
+
+
+def rank(value) -> int:
+    """Number of axes of an array, or of nested lists of numbers."""
+    if hasattr(value, "ndim"):
+        return value.ndim
+    return 1 + rank(value[0]) if isinstance(value, list | tuple) and len(value) else 0
+
+
 def _holds_tracer(value) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 

@@ -10,7 +10,7 @@ from convexjax.cones.base import Cone
 from convexjax.cones.product import ProductCone
 from convexjax.linear_algebra import Rows
 from convexjax.options import Options
-from convexjax.problems.arguments import checked_options, floating, require_shape, symmetric
+from convexjax.problems.arguments import checked_options, floating, require_given, require_shape, symmetric
 from convexjax.solution import Solution
 from convexjax.solver import solve
 
@@ -67,7 +67,10 @@ def solve_conic(
     for i, cone in enumerate(cones):
         if not isinstance(cone, Cone):
             raise ValueError(f"cones[{i}] must be a cone such as convexjax.Nonnegative(3), got {cone!r}.")
+    cones = tuple(cone.with_data(f"cones[{i}]", floating) for i, cone in enumerate(cones))
+    for i, cone in enumerate(cones):
         cone.validate(f"cones[{i}]")
+    require_given(q=q, A=A, b=b)
     P, q, A, b = floating(P=P, q=q, A=A, b=b)
     require_shape("q", q, (None,))
     n = q.shape[0]

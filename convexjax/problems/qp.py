@@ -12,6 +12,7 @@ from convexjax.options import Options
 from convexjax.problems.arguments import (
     checked_options,
     floating,
+    require_given,
     require_shape,
     require_together,
     rows_or_empty,
@@ -68,17 +69,23 @@ def solve_qp(
     >>> print(np.asarray(solution.x).round(3), np.asarray(solution.z).round(3))
     [0.4 1.3] [1.2]
     """
+    return _checked_qp("q", P, q, G, h, A, b, lb, ub, options, warm_start)
+
+
+def _checked_qp(linear: str, P, q, G, h, A, b, lb, ub, options, warm_start) -> Solution:
+    """`linear` is the user's name of q."""
     options = checked_options(options)
+    require_given(**{linear: q})
     require_together(G=G, h=h)
     require_together(A=A, b=b)
-    P, q, G, h, A, b, lb, ub = floating(P=P, q=q, G=G, h=h, A=A, b=b, lb=lb, ub=ub)
-    require_shape("q", q, (None,))
+    P, q, G, h, A, b, lb, ub = floating(P=P, **{linear: q}, G=G, h=h, A=A, b=b, lb=lb, ub=ub)
+    require_shape(linear, q, (None,))
     n = q.shape[0]
     if P is not None:
         require_shape("P", P, (n, n), "with n the length of q")
     for matrix_name, matrix, vector_name, vector in (("G", G, "h", h), ("A", A, "b", b)):
         if matrix is not None:
-            require_shape(matrix_name, matrix, (None, n), "with one column per entry of q")
+            require_shape(matrix_name, matrix, (None, n), f"with one column per entry of {linear}")
             require_shape(vector_name, vector, (matrix.shape[0],), f"with one entry per row of {matrix_name}")
     for name, bound in (("lb", lb), ("ub", ub)):
         if bound is not None and bound.shape != ():
@@ -165,4 +172,4 @@ def solve_lp(
     >>> print(np.asarray(solution.x).round(3), round(float(solution.objective), 3))
     [3. 1.] -5.0
     """
-    return solve_qp(None, c, G, h, A, b, lb, ub, options=options, warm_start=warm_start)
+    return _checked_qp("c", None, c, G, h, A, b, lb, ub, options, warm_start)

@@ -11,7 +11,7 @@ from convexjax.cones.product import ProductCone
 from convexjax.cones.psd import PSD
 from convexjax.linear_algebra import Rows, smat, svec
 from convexjax.options import Options
-from convexjax.problems.arguments import checked_options, floating, require_shape, symmetric
+from convexjax.problems.arguments import checked_options, floating, rank, require_shape, symmetric
 from convexjax.solution import Solution, Status
 from convexjax.solver import solve
 
@@ -79,7 +79,7 @@ def solve_sdp(
 def _matrix_form(C, A, b, options):
     # The dual of a cone program is one again: with y -> -y the multipliers of <A_i, X> = b_i are its variables,
     # minimise b'y subject to -sum y_i A_i + S = C, S psd, and X is the dual of that constraint.
-    several = isinstance(C, tuple | list) and len(C) > 0 and jnp.ndim(C[0]) == 2
+    several = isinstance(C, tuple | list) and len(C) > 0 and rank(C[0]) == 2
     Cs, As = (list(C), list(A)) if several else ([C], [A])
     if len(Cs) != len(As):
         raise ValueError(f"C has {len(Cs)} blocks and A has {len(As)}; there must be one A_j per C_j.")
@@ -91,7 +91,8 @@ def _matrix_form(C, A, b, options):
     for (C_name, A_name), (C_j, A_j) in zip(
         zip(list(names)[: len(Cs)], list(names)[len(Cs) :], strict=True), blocks, strict=True
     ):
-        require_shape(C_name, C_j, (None, C_j.shape[-1] if C_j.ndim else None))
+        side = C_j.shape[0] if C_j.ndim else None
+        require_shape(C_name, C_j, (side, side), "a square matrix")
         require_shape(A_name, A_j, (m, *C_j.shape), f"with one matrix of the size of {C_name} per entry of b")
     answer, S, X = _solve_inequality(b, [jnp.concatenate([C_j[None], A_j]) for C_j, A_j in blocks], options)
     status = answer.status
@@ -108,7 +109,7 @@ def _matrix_form(C, A, b, options):
 
 
 def _inequality_form(c, F, options):
-    several = isinstance(F, tuple | list) and len(F) > 0 and jnp.ndim(F[0]) == 3
+    several = isinstance(F, tuple | list) and len(F) > 0 and rank(F[0]) == 3
     Fs = list(F) if several else [F]
     c, *blocks = floating(c=c, **{f"F[{j}]" if several else "F": v for j, v in enumerate(Fs)})
     require_shape("c", c, (None,))

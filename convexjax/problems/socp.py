@@ -17,6 +17,7 @@ from convexjax.options import Options
 from convexjax.problems.arguments import (
     checked_options,
     floating,
+    require_given,
     require_shape,
     require_together,
     rows_or_empty,
@@ -82,6 +83,7 @@ def solve_socp(
         if not isinstance(norm, tuple | list) or len(norm) != 4:
             raise ValueError(f"norms[{i}] must be a tuple (M, r, c, d) for |M x + r| <= c'x + d, got {norm!r}.")
         named.update({f"norms[{i}][{j}]": value for j, value in enumerate(norm)})
+    require_given(q=q)
     P, q, G, h, A, b, *parts = floating(**named)
     require_shape("q", q, (None,))
     n, dtype = q.shape[0], q.dtype
