@@ -157,12 +157,9 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
         jnp.maximum(jnp.abs(primal_objective), jnp.abs(dual_objective)),
         jnp.maximum(jnp.maximum(floor, absolute), tiny),
     )
-    # relative to b and q, whose size is one in these units: no feasible x (or z) of less than 1e8 times the size that
-    # the data suggest is excluded; what rounding leaves of a sum that vanishes counts as zero
-    rounded = lambda residual, size: jnp.maximum(residual - 100 * jnp.finfo(x.dtype).eps * size, 0)
-    relative_to = lambda constant, residual, size: jnp.where(
-        constant < 0, rounded(residual, size) / jnp.abs(constant), jnp.inf
-    )
+    # relative to b and q, whose size is one in these units: no feasible x (or z) up to 1e8 times the size that the data suggest
+    # exists, then
+    relative_to = lambda constant, residual: jnp.where(constant < 0, residual / jnp.abs(constant), jnp.inf)
     residuals = Residuals(
         r_x=r_x,
         r_z=r_z,
@@ -179,8 +176,8 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
         ),
         dual=jnp.maximum(by_row_x, user_r_x / jnp.maximum(user_x, unit_z)),
         gap=gap,
-        primal_infeasible=relative_to(bz, size_Atz, size_z),
-        dual_infeasible=relative_to(qx, jnp.maximum(size_Px, size_ray), size_x),
+        primal_infeasible=relative_to(bz, size_Atz),
+        dual_infeasible=relative_to(qx, jnp.maximum(size_Px, size_ray)),
         objective=primal_objective / tau**2 / units.objective,
     )
 

@@ -42,7 +42,7 @@ class Power(ThreeDimensionalPart):
     def with_data(self, name, floating):
         if self.alpha is None:
             raise ValueError(f"{name}: Power.alpha is None, expected exponents between 0 and 1.")
-        (alpha,) = floating(**{f"{name}.alpha": self.alpha})
+        (alpha,) = floating(**{f"{name}: Power.alpha": self.alpha})
         return Power(alpha if alpha.ndim else alpha[None])
 
     def _exponents(self, dtype):

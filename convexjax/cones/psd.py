@@ -41,6 +41,8 @@ class PSD(Cone):
     6
     """
 
+    slack_from_primal_row = True
+
     side: int = static()
     count: int = static(default=1)
 
@@ -73,14 +75,18 @@ class PSD(Cone):
         return NesterovTodd(R, R_inverse, root**2, U, jnp.maximum(theta, 0))
 
     def hessian(self, scaling, v):
-        W = scaling.R @ _transpose(scaling.R)
-        return svec(W @ self.matrices(v) @ W).reshape(-1)
+        return self._spectral(scaling, v[:, None], lambda eigenvalues: eigenvalues)[:, 0]
 
     def regularised_inverse(self, scaling, delta, v):
+        return self._spectral(scaling, v, lambda eigenvalues: 1 / (eigenvalues + delta))
+
+    def _spectral(self, scaling, v, function):
+        """function(H) times the columns of v. In the eigenvectors of W rounding errors stay with the eigenvalues that they
+        belong to; W V W would add those of the largest to all."""
         V = smat(jnp.moveaxis(self.copies(v), 1, -1), self.side)  # (count, k, side, side)
         U = scaling.U[:, None]
-        weights = scaling.theta[:, None, :, None] * scaling.theta[:, None, None, :] + delta
-        V = U @ ((_transpose(U) @ V @ U) / weights) @ _transpose(U)
+        weights = function(scaling.theta[:, None, :, None] * scaling.theta[:, None, None, :])
+        V = U @ ((_transpose(U) @ V @ U) * weights) @ _transpose(U)
         return jnp.moveaxis(svec(V), -1, 1).reshape(v.shape)
 
     def correction(self, scaling, s, z, ds, dz, sigma_mu):
