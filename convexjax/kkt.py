@@ -24,7 +24,7 @@ from convexjax.cone_program import ConeProgram
 from convexjax.linear_algebra import Rows, reductions, vary_like
 
 # (delta, epsilon) by dtype: as small as keeps the Cholesky factor of M accurate enough for refinement to contract.
-REGULARISATION = {"float64": (1e-8, 1e-11), "float32": (1e-4, 1e-6)}
+REGULARISATION = {"float64": (1e-8, 1e-10), "float32": (1e-4, 1e-6)}
 
 
 class Factor(NamedTuple):
