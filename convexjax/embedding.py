@@ -102,7 +102,7 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
 
     A primal or dual residual is the larger of two measures. Row by row, relative to the terms of the row itself,
     which no scaling of rows or columns changes; rows whose terms all vanish have a floor, the size of x (of z) or one
-    unit, but never more than the largest term of all rows nor less than 1e-6 of it: a row of large numbers elsewhere
+    unit, but never more than the largest term of all rows nor less than 1e-8 of it: a row of large numbers elsewhere
     does not loosen this one. And in the user's units, the largest residual relative to the largest term and to one.
     """
     x, s, z, tau, kappa = point
@@ -111,8 +111,8 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
     r_x, r_z = Px + Atz + q, Ax + s - b
     largest = lambda *vectors: jnp.max(jnp.abs(jnp.stack(vectors)), 0)
     terms_x, terms_z = largest(Px, Atz, q), largest(Ax, s, b)
-    xPx, qx, size_x, size_Px, size_Atz, norm_x, size_r_x, user_r_x, user_x = reductions(
-        (x * Px, program.q * x),
+    xPx, qx, size_qx, size_x, size_Px, size_Atz, norm_x, size_r_x, user_r_x, user_x = reductions(
+        (x * Px, program.q * x, jnp.abs(program.q * x)),
         (
             *_absolute(x, Px, Atz, terms_x, r_x),
             *_absolute(units.columns * r_x, units.columns * terms_x),
@@ -121,8 +121,8 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
     # bounds are no rows to the user: a large one must not loosen the others
     dense = np.arange(s.shape[0]) < program.A.dense.shape[0]
     groups = (dense, ~dense) if program.A.diagonals else (dense,)
-    bz, sz, size_z, size_ray, norm_z, size_r_z, *in_groups = reductions(
-        (program.b * z, s * z),
+    bz, sz, size_bz, size_z, size_ray, norm_z, size_r_z, *in_groups = reductions(
+        (program.b * z, s * z, jnp.abs(program.b * z)),
         (
             *_absolute(z, Ax + s, terms_z, r_z),
             *_absolute(*(jnp.where(group, units.rows * v, 0) for group in groups for v in (r_z, terms_z))),
@@ -130,8 +130,8 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
     )
 
     unit_x, unit_z = units.x * tau, units.z * tau
-    floor_z = jnp.minimum(jnp.maximum(jnp.maximum(size_x, unit_x), 1e-6 * norm_z), norm_z)
-    floor_x = jnp.minimum(jnp.maximum(jnp.maximum(size_z, unit_z), 1e-6 * norm_x), norm_x)
+    floor_z = jnp.minimum(jnp.maximum(jnp.maximum(size_x, unit_x), 1e-8 * norm_z), norm_z)
+    floor_x = jnp.minimum(jnp.maximum(jnp.maximum(size_z, unit_z), 1e-8 * norm_x), norm_x)
     # a scale for when every term vanishes at the solution
     floor_z = jnp.maximum(floor_z, 1e-4 * units.no_b * tau)
     floor_x = jnp.maximum(floor_x, 1e-4 * jnp.maximum(units.P * size_x, units.no_q * tau))
@@ -150,16 +150,18 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
     primal_objective, dual_objective = xPx / 2 + qx_tau, -xPx / 2 - bz_tau
     terms = jnp.maximum(jnp.abs(qx_tau), jnp.abs(xPx))
     rounding = 10 * jnp.finfo(x.dtype).eps * terms
-    floor = jnp.minimum(units.objective * tau**2, terms)
-    # the objective's own size is one in these units, but both values may vanish
-    absolute = jnp.maximum(1e-6 * units.P * size_x**2, 1e-6 * tau**2)
+    floor = jnp.minimum(units.objective * tau**2, 0.01 * terms)
+    # both values may vanish: 1e-6 of the objective's size, that of these units or of the user's
+    absolute = 1e-6 * jnp.maximum(units.P * size_x**2, jnp.minimum(units.objective, 1) * tau**2)
     gap = jnp.maximum(jnp.abs(primal_objective - dual_objective) - rounding, 0) / jnp.maximum(
         jnp.maximum(jnp.abs(primal_objective), jnp.abs(dual_objective)),
         jnp.maximum(jnp.maximum(floor, absolute), tiny),
     )
     # relative to b and q, whose size is one in these units: no feasible x (or z) up to 1e8 times the size that the data suggest
-    # exists, then
-    relative_to = lambda constant, residual: jnp.where(constant < 0, residual / jnp.abs(constant), jnp.inf)
+    # exists, then; and the constant is no rounding error of its own terms
+    relative_to = lambda constant, terms, residual: jnp.where(
+        constant < -1e4 * jnp.finfo(x.dtype).eps * terms, residual / jnp.abs(constant), jnp.inf
+    )
     residuals = Residuals(
         r_x=r_x,
         r_z=r_z,
@@ -176,8 +178,8 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
         ),
         dual=jnp.maximum(by_row_x, user_r_x / jnp.maximum(user_x, unit_z)),
         gap=gap,
-        primal_infeasible=relative_to(bz, size_Atz),
-        dual_infeasible=relative_to(qx, jnp.maximum(size_Px, size_ray)),
+        primal_infeasible=relative_to(bz, size_bz, size_Atz),
+        dual_infeasible=relative_to(qx, size_qx, jnp.maximum(size_Px, size_ray)),
         objective=primal_objective / tau**2 / units.objective,
     )
 

@@ -34,8 +34,8 @@ class Power(ThreeDimensionalPart):
 
     def validate(self, name):
         alpha = self.alpha
-        if alpha.ndim > 1:
-            raise ValueError(f"{name}: Power.alpha must have shape (count,), got shape {alpha.shape}.")
+        if np.ndim(alpha) > 1:
+            raise ValueError(f"{name}: Power.alpha must have shape (count,), got shape {np.shape(alpha)}.")
         if not isinstance(alpha, jax.core.Tracer) and not np.all((np.asarray(alpha) > 0) & (np.asarray(alpha) < 1)):
             raise ValueError(f"{name}: Power.alpha must lie strictly between 0 and 1, got {alpha}.")
 

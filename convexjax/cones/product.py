@@ -67,15 +67,8 @@ class ProductCone(Cone):
 
     def is_inequality(self) -> np.ndarray:
         """Which rows (in the solver's order) say s >= 0 and nothing else."""
-        return self._rows_where(lambda part: isinstance(part, Nonnegative))
-
-    def _rows_where(self, holds) -> np.ndarray:
-        flags = [np.full(part.rows, holds(part)) for part in self.parts]
+        flags = [np.full(part.rows, isinstance(part, Nonnegative)) for part in self.parts]
         return np.concatenate(flags) if flags else np.zeros(0, bool)
-
-    def slack_from_relation(self) -> np.ndarray:
-        """Which rows take ds from its relation with dz: there an error of the KKT system is primal infeasibility."""
-        return self._rows_where(lambda part: not part.slack_from_primal_row)
 
     # ------------------------------------------------------------------------- each part on its own rows
 

@@ -59,9 +59,9 @@ def solve_sdp(
     >>> import jax.numpy as jnp
     >>> import convexjax as cj
     >>> C = jnp.array([[2.0, 1.0], [1.0, 2.0]])
-    >>> print(cj.solve_sdp(C, jnp.eye(2)[None], [1.0]).objective.round(3))
+    >>> print(round(float(cj.solve_sdp(C, jnp.eye(2)[None], [1.0]).objective), 3))
     1.0
-    >>> print(-cj.solve_sdp(c=[-1.0], F=jnp.stack([C, -jnp.eye(2)])).objective.round(3))
+    >>> print(round(-float(cj.solve_sdp(c=[-1.0], F=jnp.stack([C, -jnp.eye(2)])).objective), 3))
     1.0
     """
     options = checked_options(options)
