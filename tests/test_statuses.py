@@ -437,7 +437,7 @@ def test_a_row_of_zeros():
 
 
 def test_one_feasible_point():
-    point = np.array([0.3, 0.45, 0.25])
+    point = np.array([0.6, 0.3, 0.1])
     problem = QP | {"lb": point, "ub": point}
     solution = solve(problem)
     assert Status(int(solution.status)) in (Status.SOLVED, Status.ALMOST_SOLVED)
