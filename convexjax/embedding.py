@@ -157,8 +157,8 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
         jnp.maximum(jnp.abs(primal_objective), jnp.abs(dual_objective)),
         jnp.maximum(jnp.maximum(floor, absolute), tiny),
     )
-    # relative to b and q, whose size is one in these units: no feasible x (or z) up to 1e8 times the size that the data suggest
-    # exists, then; and the constant is no rounding error of its own terms
+    # relative to b and q, whose size is one in these units: then no feasible x (or z) exists up to 1e8 times the size
+    # that the data suggest; and the constant is no rounding error of its own terms
     relative_to = lambda constant, terms, residual: jnp.where(
         constant < -1e4 * jnp.finfo(x.dtype).eps * terms, residual / jnp.abs(constant), jnp.inf
     )

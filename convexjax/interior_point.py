@@ -174,7 +174,7 @@ def run(program: ConeProgram, units: Units, options: Options, point: Point, stat
         if options.verbose:
             print_row(state, at.mu)
         return jax.lax.cond(
-            state.status == Status.UNSOLVED,
+            Status.UNSOLVED.holds(state.status),
             lambda state: move(program, options, state, point, at),
             lambda state: state,
             state,
@@ -197,7 +197,7 @@ def run(program: ConeProgram, units: Units, options: Options, point: Point, stat
     if options.verbose:
         print_header()
     return jax.lax.while_loop(
-        lambda state: state.status == Status.UNSOLVED, iterate, vary_like((program, state), state)
+        lambda state: Status.UNSOLVED.holds(state.status), iterate, vary_like((program, state), state)
     )
 
 

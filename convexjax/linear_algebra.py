@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +32,19 @@ def reductions(sums: tuple = (), maxima: tuple = ()) -> list[jax.Array]:
 def vary_like(data, carry):
     """The start of a loop, marked as varying over the mesh axes that `data` vary over: inside `shard_map` the carry
     of a loop must have one type from the start. Elsewhere nothing changes."""
-    axes = frozenset().union(*(getattr(jax.typeof(leaf), "vma", ()) for leaf in jax.tree.leaves((data, carry))))
+    axes = frozenset[str]().union(*(_varying(leaf) for leaf in jax.tree.leaves((data, carry))))
 
     def mark(leaf):
-        missing = tuple(axes - getattr(jax.typeof(leaf), "vma", frozenset()))
+        missing = tuple(axes - _varying(leaf))
         return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(mark, carry) if axes else carry
+
+
+def _varying(leaf) -> frozenset[str]:
+    """The mesh axes over which a value varies; the name of this attribute depends on the version of JAX."""
+    kind: Any = jax.typeof(leaf)
+    return kind.vma if hasattr(kind, "vma") else kind.manual_axis_type.varying
 
 
 # ----------------------------------------------------------------------------- symmetric matrices as vectors

@@ -20,6 +20,10 @@ class Status(IntEnum):
     NUMERICAL_ERROR = 6
     NONCONVEX = 7
 
+    def holds(self, status):
+        """Where an array of statuses says this; unlike `==` also under JAX's strict promotion of dtypes."""
+        return status == np.int32(self)
+
     @property
     def message(self) -> str:
         """One sentence for people."""

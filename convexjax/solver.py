@@ -9,6 +9,7 @@ from convexjax import interior_point
 from convexjax.cone_program import ConeProgram, infinite_rows, is_convex
 from convexjax.embedding import Claims, Point, Units, measure, units_of, unpack
 from convexjax.equilibration import equilibrate
+from convexjax.linear_algebra import vary_like
 from convexjax.options import Options
 from convexjax.solution import Info, Status
 
@@ -26,6 +27,7 @@ class ConeSolution(NamedTuple):
 
 def solve(program: ConeProgram, options: Options, warm_start: tuple | None = None) -> ConeSolution:
     """Solve a cone program. `warm_start` is a guess (x, s, z) in the user's units."""
+    program = vary_like(program, program)
     scaled, scaling = equilibrate(program, options.equilibrate)
     units = units_of(scaling)
     begin = interior_point.start(scaled)
@@ -37,8 +39,8 @@ def solve(program: ConeProgram, options: Options, warm_start: tuple | None = Non
     state = interior_point.run(scaled, units, options, begin, status)
 
     status = state.status
-    failed = (status == Status.NUMERICAL_ERROR) & (state.num_iters == 0)
-    primal_infeasible, dual_infeasible = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
+    failed = Status.NUMERICAL_ERROR.holds(status) & (state.num_iters == 0)
+    primal_infeasible, dual_infeasible = Status.PRIMAL_INFEASIBLE.holds(status), Status.DUAL_INFEASIBLE.holds(status)
     is_certificate = primal_infeasible | dual_infeasible
     point = unpack(scaled, jnp.where(is_certificate, state.point, state.best))
     claims = Claims(*jnp.where(is_certificate, state.claims, state.best_claims))

@@ -81,8 +81,8 @@ class PSD(Cone):
         return self._spectral(scaling, v, lambda eigenvalues: 1 / (eigenvalues + delta))
 
     def _spectral(self, scaling, v, function):
-        """function(H) times the columns of v. In the eigenvectors of W rounding errors stay with the eigenvalues that they
-        belong to; W V W would add those of the largest to all."""
+        """function(H) times the columns of v. In the eigenvectors of W rounding errors stay with the eigenvalues that
+        they belong to; W V W would add those of the largest to all."""
         V = smat(jnp.moveaxis(self.copies(v), 1, -1), self.side)  # (count, k, side, side)
         U = scaling.U[:, None]
         weights = function(scaling.theta[:, None, :, None] * scaling.theta[:, None, None, :])

@@ -96,11 +96,8 @@ def _matrix_form(C, A, b, options):
         require_shape(A_name, A_j, (m, *C_j.shape), f"with one matrix of the size of {C_name} per entry of b")
     answer, S, X = _solve_inequality(b, [jnp.concatenate([C_j[None], A_j]) for C_j, A_j in blocks], options)
     status = answer.status
-    swapped = jnp.where(
-        status == Status.PRIMAL_INFEASIBLE,
-        Status.DUAL_INFEASIBLE,
-        jnp.where(status == Status.DUAL_INFEASIBLE, Status.PRIMAL_INFEASIBLE, status),
-    ).astype(jnp.int32)
+    primal, dual = jnp.int32(Status.PRIMAL_INFEASIBLE), jnp.int32(Status.DUAL_INFEASIBLE)
+    swapped = jnp.where(status == primal, dual, jnp.where(status == dual, primal, status))
     take = (lambda v: tuple(v)) if several else (lambda v: v[0])
     objective = sum(jnp.sum(C_j * X_j) for (C_j, _), X_j in zip(blocks, X, strict=True))
     objective = jnp.where(jnp.isinf(answer.objective), -answer.objective, objective)
