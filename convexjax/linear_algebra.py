@@ -53,7 +53,9 @@ def _varying(leaf) -> frozenset[str]:
 @lru_cache
 def svec_indices(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(rows, columns, scale, position): entry k of svec is scale[k] X[rows[k], columns[k]]; smat reads position."""
-    columns, rows = np.tril_indices(side)  # upper triangle column by column: (0,0), (0,1), (1,1), (0,2), ...
+    columns, rows = (
+        i.astype(np.int32) for i in np.tril_indices(side)
+    )  # upper triangle column by column: (0,0), (0,1), (1,1), (0,2), ...
     scale = np.where(rows == columns, 1.0, np.sqrt(2.0))
     position = np.zeros((side, side), np.int32)
     position[rows, columns] = position[columns, rows] = np.arange(rows.size)

@@ -93,7 +93,8 @@ def test_random_infeasible_programs(name):
         # equations alone leave a linear objective unbounded along their null space: then either claim is right
         both = name == "Zero" and solution.status == Status.DUAL_INFEASIBLE
         expected = Status.DUAL_INFEASIBLE if both else Status.PRIMAL_INFEASIBLE
-        certify_conic(*program, cones, solution, expected=expected)
+        # the ray is measured with the solver's own scaling of its rows
+        certify_conic(*program, cones, solution, 2e-8 if both else 1e-8, expected=expected)
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
