@@ -3,6 +3,7 @@
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
 from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
+from convexjax.perturbed import perturbed
 from convexjax.problems.conic import solve_conic
 from convexjax.problems.qp import solve_lp, solve_qp
 from convexjax.problems.sdp import solve_sdp
@@ -21,6 +22,7 @@ __all__ = [
     "Solution",
     "Status",
     "Zero",
+    "perturbed",
     "smat",
     "solve_conic",
     "solve_lp",

@@ -34,9 +34,24 @@ class Equilibration:
     beta: jax.Array
     c: jax.Array
     rows: jax.Array  # 1 / E, and 0 for rows without effect
+    dropped: jax.Array  # (m,), which rows have no effect, and the value that their b^ gets
+    b_dropped: jax.Array
     size_P: jax.Array  # largest norm of a column of the scaled P, to a factor of 2
     no_q: jax.Array  # whether q = 0, b = 0
     no_b: jax.Array
+
+    def scale(self, program: ConeProgram) -> ConeProgram:
+        """The program in the solver's units."""
+        c, beta, D, E = self.c, self.beta, self.D, self.E
+        dense, diagonals = _effective(program, self.dropped)
+        b = jnp.where(self.dropped, self.b_dropped, E * program.b) / beta
+        return replace(
+            program,
+            P=None if program.P is None else (c * beta * beta * D)[:, None] * program.P * D,
+            q=(c * beta) * (D * program.q),
+            A=Rows(E[: dense.shape[0], None] * dense * D, diagonals),
+            b=b,
+        )
 
     def scale_point(self, x, s, z):
         """A point in the user's units to the solver's."""
@@ -47,19 +62,24 @@ class Equilibration:
         return x * (self.beta * self.D), s * self.beta / self.E, z * self.E / (self.c * self.beta)
 
 
-def equilibrate(program: ConeProgram, enabled: bool) -> tuple[ConeProgram, Equilibration]:
-    """The scaled program and its factors (all one if not `enabled`).
+def _effective(program: ConeProgram, dropped: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """A without the dropped rows."""
+    dense = jnp.where(dropped[: program.A.dense.shape[0], None], 0, program.A.dense)
+    return dense, tuple(
+        jnp.where(part, 0, diagonal)
+        for part, diagonal in zip(program.A.bound_rows(dropped), program.A.diagonals, strict=True)
+    )
+
+
+def equilibration(program: ConeProgram, enabled: bool) -> Equilibration:
+    """The factors of a program (all one if not `enabled`).
 
     Rows of inequalities with b >= 1e20 become `0'x + s = t`, t the size of b, solved by s = t, z = 0: no effect.
     """
     n, dtype = program.q.shape[0], program.q.dtype
     m = program.A.dense.shape[0]
     dropped = infinite_rows(program)
-    dense = jnp.where(dropped[:m, None], 0, program.A.dense)
-    diagonals = tuple(
-        jnp.where(part, 0, diagonal)
-        for part, diagonal in zip(program.A.bound_rows(dropped), program.A.diagonals, strict=True)
-    )
+    dense, diagonals = _effective(program, dropped)
     one = jnp.ones((), dtype)
     if enabled:
         D, E, norms_P = _ruiz(program.P, dense, diagonals, program.cone)
@@ -77,19 +97,14 @@ def equilibrate(program: ConeProgram, enabled: bool) -> tuple[ConeProgram, Equil
         beta = _power_of_two(jnp.where(size_b > 0, size_b, ratio))
         size = jnp.maximum(beta * beta * size_P, beta * size_q)
         c = _power_of_two(1 / jnp.where(size > 0, size, beta))
-    scaled = replace(
-        program,
-        P=None if program.P is None else (c * beta * beta * D)[:, None] * program.P * D,
-        q=(c * beta) * q,
-        A=Rows(E[:m, None] * dense * D, diagonals),
-        b=jnp.where(dropped, jnp.where(size_b > 0, size_b, 1), b) / beta,
-    )
-    return scaled, Equilibration(
+    return Equilibration(
         D=D,
         E=E,
         beta=beta,
         c=c,
         rows=jnp.where(dropped, 0, 1 / E),
+        dropped=dropped,
+        b_dropped=jnp.where(size_b > 0, size_b, 1),
         size_P=c * beta * beta * size_P,
         no_q=size_q == 0,
         no_b=size_b == 0,
@@ -97,10 +112,10 @@ def equilibrate(program: ConeProgram, enabled: bool) -> tuple[ConeProgram, Equil
 
 
 def _power_of_two(v):
-    """The power of two nearest to v > 0: its exponent bits, rounded by a factor sqrt 2."""
+    """The power of two nearest to v > 0: its exponent bits, rounded by a factor sqrt 2. 1 if v is not finite."""
     bits, integer = (0x7FF0000000000000, jnp.int64) if v.dtype == jnp.float64 else (0x7F800000, jnp.int32)
     exponent = jax.lax.bitcast_convert_type(v * 2**0.5, integer) & integer(bits)
-    return jax.lax.bitcast_convert_type(exponent, v.dtype)
+    return jnp.where(jnp.isfinite(v), jax.lax.bitcast_convert_type(exponent, v.dtype), 1)
 
 
 def _ruiz(P, dense, diagonals, cone):

@@ -37,20 +37,20 @@ class Factor(NamedTuple):
 
 def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
     """Factorise M; `boost` >= 1 multiplies the regularisation (raised after a failed step)."""
-    dtype, cone, A = program.q.dtype, program.cone, program.A
+    dtype = program.q.dtype
     delta, epsilon = (jnp.asarray(r, dtype) * boost for r in REGULARISATION[dtype.name])
-    dense = cone.regularised_inverse(scaling, delta, A.dense)
-    diagonal = jnp.full(program.q.shape[0], epsilon, dtype)
-    diagonals: list[jax.Array] = []
-    if A.diagonals:
-        bounds = jnp.concatenate(A.diagonals)[:, None]
-        weighted = cone.parts[-1].regularised_inverse(scaling[-1], delta, bounds)
-        diagonals = list(weighted.reshape(len(A.diagonals), -1))
-        diagonal = diagonal + sum(d * w for d, w in zip(A.diagonals, diagonals, strict=True))
-    M = A.dense.T @ dense + jnp.diag(diagonal)
-    if program.P is not None:
-        M = M + program.P
-    return Factor(jnp.linalg.cholesky(M, symmetrize_input=False), Rows(dense, tuple(diagonals)), scaling, delta)
+    weighted_A = program.cone.weigh("regularised_inverse", scaling, delta, program.A)
+    M = assemble(program, weighted_A, epsilon)
+    return Factor(jnp.linalg.cholesky(M, symmetrize_input=False), weighted_A, scaling, delta)
+
+
+def assemble(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array | float) -> jax.Array:
+    """M = P + epsilon I + A'W A, given W A."""
+    A = program.A
+    diagonal = jnp.full(program.q.shape[0], epsilon, program.q.dtype)
+    diagonal = diagonal + sum(d * w for d, w in zip(A.diagonals, weighted_A.diagonals, strict=True))
+    M = A.dense.T @ weighted_A.dense + jnp.diag(diagonal)
+    return M if program.P is None else M + program.P
 
 
 def solve(
@@ -75,13 +75,21 @@ def solve(
         hessian = cone.hessian(factor.scaling, dz)
         return right - jnp.concatenate([program.quadratic(dx) + A.rmatvec(dz), A.matvec(dx) - hessian])
 
+    # not if a step helps little: in the range that a singular system lacks it changes nothing but the size of d
+    return refined(precondition, residual, right, target, refinement_steps, gain=0.8)
+
+
+def refined(precondition, residual, right, target, refinement_steps: int, gain: float) -> tuple[jax.Array, jax.Array]:
+    """Iterative refinement of d = precondition(right): d, and what is left of the right-hand side. It ends when nothing
+    left is above `target`, after `refinement_steps` more steps, or with a step that does not leave less than `gain`
+    times as much, which is not taken."""
+
     def refine(state):
         steps, _, d, e, size = state
         new_d = d + precondition(e)
         new_e = residual(new_d)
         _, new_size = reductions((new_e,), (jnp.abs(new_e),))
-        # not if it helps little: in the range that a singular system lacks a step changes nothing but the size of d
-        improving = (steps == 0) | (new_size < 0.8 * size)  # false for NaN
+        improving = (steps == 0) | (new_size < gain * size)  # false for NaN
         keep = lambda new, old: jnp.where(improving, new, old)
         return steps + 1, improving, keep(new_d, d), keep(new_e, e), keep(new_size, size)
 
@@ -90,5 +98,5 @@ def solve(
         return improving & (steps <= refinement_steps) & (size > target)
 
     start = (jnp.int32(0), jnp.array(True), jnp.zeros_like(right), right, jnp.full((), jnp.inf, right.dtype))
-    _, _, d, e, _ = jax.lax.while_loop(unfinished, refine, vary_like((program, right), start))
+    _, _, d, e, _ = jax.lax.while_loop(unfinished, refine, vary_like((right, target), start))
     return d, e

@@ -41,6 +41,19 @@ def vary_like(data, carry):
     return jax.tree.map(mark, carry) if axes else carry
 
 
+@jax.custom_jvp
+def scale_tangent(tree, factor):
+    """`tree` itself; its derivatives, forwards and backwards, are multiplied by `factor`."""
+    return tree
+
+
+@scale_tangent.defjvp
+def _(primals, tangents):
+    (tree, factor), (direction, _) = primals, tangents
+    scaled = lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else leaf * factor
+    return scale_tangent(tree, factor), jax.tree.map(scaled, direction)
+
+
 def _varying(leaf) -> frozenset[str]:
     """The mesh axes over which a value varies; the name of this attribute depends on the version of JAX."""
     kind: Any = jax.typeof(leaf)

@@ -40,9 +40,17 @@ class Options:
     - `tolerance_almost`: the looser tolerance of ALMOST_SOLVED. `None`: 1e-5 in float64, 1e-3 in float32.
     - `tolerance_infeasible`: residual of a certificate of infeasibility. `None`: as the default of `tolerance`.
     - `max_iters`: iterations after which the solve ends with MAX_ITERATIONS.
+    - `smoothing`: mu of the central path that `derivative="smoothed"` differentiates, in units of the objective:
+      products of slacks and duals are mu there instead of 0.
 
     Static (each value compiles once):
 
+    - `derivative`: "exact", that of the solution, or "smoothed", that of the point of the central path at `smoothing`,
+      which also sees constraints that do not bind yet (`implicit.py`). The values are those of the solution.
+    - `failed_derivative`: "zero" or "nan", the derivatives of a lane that is not solved.
+    - `check_derivative`: say in `solution.info.derivative_unique` whether the derivative is (one more factorisation).
+    - `polish`: end with Newton steps on the optimality conditions of the constraints that bind, which bring a solution
+      that is unique to rounding errors. Taken if the residuals fall.
     - `equilibrate`: scale the data to entries of size one before solving.
     - `refinement_steps`: most steps of iterative refinement in each linear solve.
     - `history`: number of iterations to record in `solution.info.history` (0: none).
@@ -57,6 +65,11 @@ class Options:
     tolerance_almost: float | jax.Array | None = None
     tolerance_infeasible: float | jax.Array | None = None
     max_iters: int | jax.Array = 200
+    smoothing: float | jax.Array = 1e-3
+    derivative: str = _static("exact")
+    failed_derivative: str = _static("zero")
+    check_derivative: bool = _static(False)
+    polish: bool = _static(False)
     equilibrate: bool = _static(True)
     refinement_steps: int = _static(10)
     history: int = _static(0)
@@ -84,7 +97,13 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise ValueError(f"options.{name} must be a Python int >= 0 (it is static), got {value!r}.")
-        for name in ("equilibrate", "verbose"):
+        if not _is_number(self.smoothing, lambda v: v > 0):
+            raise ValueError(f"options.smoothing must be a positive number, got {self.smoothing!r}.")
+        for name, choices in (("derivative", ("exact", "smoothed")), ("failed_derivative", ("zero", "nan"))):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in choices:
+                raise ValueError(f"options.{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+        for name in ("equilibrate", "verbose", "check_derivative", "polish"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"options.{name} must be True or False (it is static), got {getattr(self, name)!r}.")
 

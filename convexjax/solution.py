@@ -51,6 +51,7 @@ class Info:
     primal_residual: Any
     dual_residual: Any
     gap: Any
+    derivative_unique: Any = None  # bool, with options.check_derivative
     history: Any = None  # History, with options.history > 0
 
 

@@ -1,15 +1,17 @@
 """One entry for every named problem: scale, run, unscale, and say what was proved."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from convexjax import interior_point
-from convexjax.cone_program import ConeProgram, infinite_rows, is_convex
+from convexjax.cone_program import ConeProgram, is_convex
 from convexjax.embedding import Claims, Point, Units, measure, units_of, unpack
-from convexjax.equilibration import equilibrate
-from convexjax.linear_algebra import vary_like
+from convexjax.equilibration import Equilibration, equilibration
+from convexjax.implicit import attach, attach_value, is_unique, sharpen
+from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
 from convexjax.solution import Info, Status
 
@@ -28,30 +30,60 @@ class ConeSolution(NamedTuple):
 def solve(program: ConeProgram, options: Options, warm_start: tuple | None = None) -> ConeSolution:
     """Solve a cone program. `warm_start` is a guess (x, s, z) in the user's units."""
     program = vary_like(program, program)
-    scaled, scaling = equilibrate(program, options.equilibrate)
+    data, guess, options = jax.lax.stop_gradient((program, warm_start, options))
+    scaling = equilibration(data, options.equilibrate)
+    scaled = scaling.scale(data)
+    point, objective, status, info = _run(scaled, scaling, options, guess)
+
+    # Derivatives are attached in the solver's units, with the scaling held fixed: it cancels. A lane without a solution
+    # is cut off from them on both sides.
+    solved = Status.SOLVED.holds(status) | Status.ALMOST_SOLVED.holds(status)
+    smoothing = None
+    if options.derivative == "smoothed":
+        smoothing = jnp.asarray(options.smoothing, program.q.dtype) * scaling.c
+    if options.failed_derivative == "nan":
+        program = scale_tangent(program, jnp.where(solved, 1, jnp.nan).astype(program.q.dtype))
+    fill = lambda tree: jax.tree.map(lambda leaf: jnp.where(solved, leaf, 0.5), tree)
+    attached, attached_point = scaling.scale(fill(program)), fill(point)
+    if options.check_derivative:
+        info = replace(info, derivative_unique=solved & is_unique(*jax.lax.stop_gradient((attached, attached_point))))
+    attached_point = attach(attached, attached_point, smoothing)
+    value = attach_value(attached, attached_point, jnp.where(solved, objective * scaling.c, 0)) / scaling.c
+    x, s, z = (jnp.where(solved, new, old) for new, old in zip(attached_point, point, strict=True))
+    x, s, z = scaling.unscale_point(x, s, z)
+    # the dropped rows have the slack of their infinite bound
+    s = jnp.where(scaling.dropped, data.b, s)
+    answer = ConeSolution(x, s, z, jnp.where(solved, value, objective), status, info)
+    if options.failed_derivative == "nan":
+        answer = scale_tangent(answer, jnp.where(solved, 1, jnp.nan).astype(program.q.dtype))
+    return answer
+
+
+def _run(program: ConeProgram, scaling: Equilibration, options: Options, guess: tuple | None) -> tuple:
+    """The point (x, s, z) in the solver's units, the objective in the user's, status and info."""
     units = units_of(scaling)
-    begin = interior_point.start(scaled)
-    if warm_start is not None:
-        begin = _warm(scaled, units, begin, scaling.scale_point(*warm_start))
+    begin = interior_point.start(program)
+    if guess is not None:
+        begin = _warm(program, units, begin, scaling.scale_point(*guess))
     # NaN in P makes its factor NaN, too, and is found by the loop
-    convex = is_convex(scaled.P, scaling.size_P) | ~jnp.isfinite(scaling.size_P)
+    convex = is_convex(program.P, scaling.size_P) | ~jnp.isfinite(scaling.size_P)
     status = jnp.where(convex, jnp.int32(Status.UNSOLVED), jnp.int32(Status.NONCONVEX))
-    state = interior_point.run(scaled, units, options, begin, status)
+    state = interior_point.run(program, units, options, begin, status)
 
     status = state.status
     failed = Status.NUMERICAL_ERROR.holds(status) & (state.num_iters == 0)
     primal_infeasible, dual_infeasible = Status.PRIMAL_INFEASIBLE.holds(status), Status.DUAL_INFEASIBLE.holds(status)
     is_certificate = primal_infeasible | dual_infeasible
-    point = unpack(scaled, jnp.where(is_certificate, state.point, state.best))
+    point = unpack(program, jnp.where(is_certificate, state.point, state.best))
     claims = Claims(*jnp.where(is_certificate, state.claims, state.best_claims))
-    dropped = infinite_rows(program)
-    z = jnp.where(dropped, 0, point.z)
-    constant = jnp.where(primal_infeasible, -scaled.b @ z, -scaled.q @ point.x) / scaling.c
+    z = jnp.where(scaling.dropped, 0, point.z)
+    # a certificate is scaled so that its constant is -1 in the user's units
+    constant = jnp.where(primal_infeasible, -program.b @ z, -program.q @ point.x) / scaling.c
     size = jnp.where(is_certificate, constant, point.tau)
     size = jnp.where(failed, jnp.nan, size)
-    x, s, z = scaling.unscale_point(point.x / size, point.s / size, z / size)
-    # the dropped rows have the slack of their infinite bound
-    s = jnp.where(dropped, program.b, s)
+    x, s, z = point.x / size, point.s / size, z / size
+    if options.polish:
+        x, s, z, claims, status = _polish(program, units, options, (x, s, z), claims, status)
     objective = jnp.where(primal_infeasible, jnp.inf, jnp.where(dual_infeasible, -jnp.inf, claims.objective))
     info = Info(
         num_iters=state.num_iters,
@@ -60,7 +92,21 @@ def solve(program: ConeProgram, options: Options, warm_start: tuple | None = Non
         gap=claims.gap,
         history=interior_point.history_of(state),
     )
-    return ConeSolution(x, s, z, jnp.where(failed, jnp.nan, objective), status, info)
+    return (x, s, z), jnp.where(failed, jnp.nan, objective), status, info
+
+
+def _polish(program: ConeProgram, units: Units, options: Options, point: tuple, claims: Claims, status) -> tuple:
+    """The sharpened point, its claims and status, if it is better than the point that was found."""
+    error = lambda claims: jnp.maximum(jnp.maximum(claims.primal, claims.dual), claims.gap)
+    solved = Status.SOLVED.holds(status) | Status.ALMOST_SOLVED.holds(status)
+    one = jnp.ones((), program.q.dtype)
+    sharp = sharpen(program, jax.tree.map(lambda leaf: jnp.where(solved, leaf, 0), point), None)
+    _, new_claims = measure(program, units, Point(sharp[0], sharp[1], sharp[2], one, 0 * one))
+    better = solved & (error(new_claims) < error(claims))
+    reached = better & (error(new_claims) <= options.tolerances(one.dtype)[0])
+    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(better, a, b), new, old)
+    status = jnp.where(reached, jnp.int32(Status.SOLVED), status)
+    return *choose(sharp, point), choose(new_claims, claims), status
 
 
 # A guess with larger residuals is no better a start than none.

@@ -15,9 +15,17 @@ For the symmetric cones H is the Nesterov-Todd scaling W'W and, with lambda = W 
 
 Mehrotra's second-order correction. The other cones have theirs in `three_dimensional.py`. `ds, dz` are the predictor's.
 
+For derivatives of solutions (`implicit.py`) a cone has a projection with a parameter mu >= 0, the point s of
+
+    s - z = v,   s = -mu grad f*(z),
+
+Moreau's decomposition for mu = 0 and a smooth function of v for mu > 0 (the proximal operator of mu times the barrier);
+and the spectrum of its derivative D, a symmetric matrix with eigenvalues between 0 and 1.
+
 To add a cone: write one file with a subclass, and name the class in `convexjax/cones/__init__.py`.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import jax
@@ -81,7 +89,7 @@ class Cone:
 
     def regularised_inverse(self, scaling: Scaling, delta: jax.Array, v: jax.Array) -> jax.Array:
         """(H + delta I)^-1 v for a matrix v of shape (rows, k), by the spectrum of H: accurate for any delta > 0."""
-        raise NotImplementedError
+        return self.spectral(scaling.spectrum, lambda eigenvalues: 1 / (eigenvalues + delta), v)
 
     def correction(
         self, scaling: Scaling, s: jax.Array, z: jax.Array, ds: jax.Array, dz: jax.Array, sigma_mu: jax.Array
@@ -97,8 +105,35 @@ class Cone:
         """f*(z), a scalar; not used by the solver, it defines the central path for tests and readers."""
         raise NotImplementedError
 
-    def project(self, v: jax.Array) -> jax.Array:
-        """Euclidean projection of each copy of v onto K."""
+    def project(self, v: jax.Array, mu: jax.Array | None = None) -> jax.Array:
+        """Euclidean projection of each copy of v onto K; with mu > 0 the smooth one. It can be differentiated any
+        number of times with respect to v and to the parameters of the cone, not with respect to mu."""
+        return _project(self, v, mu)
+
+    def projection(self, v: jax.Array, mu: jax.Array | None) -> jax.Array:
+        """The value of `project`."""
+        raise NotImplementedError
+
+    def spectrum(self, v: jax.Array, mu: jax.Array | None) -> Any:
+        """Eigenvectors and eigenvalues of the derivative D of `project` at v, for `spectral`. At a kink one of the
+        generalised derivatives."""
+        raise NotImplementedError
+
+    def spectral(self, spectrum: Any, function: Callable, v: jax.Array) -> jax.Array:
+        """The matrix with the eigenvectors of `spectrum`, and `function` of its eigenvalues, times a matrix v of
+        shape (rows, k)."""
+        raise NotImplementedError
+
+    def derivative(self, v: jax.Array, mu: jax.Array | None, dv: jax.Array) -> jax.Array:
+        """D dv, to be differentiated again."""
+        return self.spectral(self.spectrum(v, mu), lambda eigenvalues: eigenvalues, dv[:, None])[:, 0]
+
+    def parameter_derivative(self, v: jax.Array, mu: jax.Array | None, direction: Self) -> jax.Array | None:
+        """The derivative of `project` along a direction of the cone's parameters (an object of the same class)."""
+        return None
+
+    def near_kink(self, v: jax.Array, distance: jax.Array) -> jax.Array:
+        """Whether any copy of v is within about `distance` of a point where the projection has no derivative."""
         raise NotImplementedError
 
     def project_dual(self, v: jax.Array) -> jax.Array:
@@ -108,6 +143,19 @@ class Cone:
     def copies(self, v: jax.Array) -> jax.Array:
         """The flat vector (or matrix of columns) as an array (count, dim, ...)."""
         return jnp.reshape(v, (self.count, self.dim, *v.shape[1:]))
+
+
+@jax.custom_jvp
+def _project(cone, v, mu):
+    return cone.projection(v, mu)
+
+
+@_project.defjvp
+def _(primals, tangents):
+    (cone, v, mu), (direction, dv, _) = primals, tangents
+    ds = cone.derivative(v, mu, dv)
+    of_parameters = cone.parameter_derivative(v, mu, direction)
+    return _project(cone, v, mu), ds if of_parameters is None else ds + of_parameters
 
 
 def require_count(cone: Cone, name: str, minimum: int = 0) -> None:

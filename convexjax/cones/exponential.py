@@ -104,6 +104,20 @@ class Exponential(ThreeDimensionalPart):
         shape, v = v.shape, v.reshape(-1, 3)
         return _project(v).reshape(shape)
 
+    def curvature(self, s, z, k):
+        # g = w - v exp(u/v), lambda = z_w, exp(u/v) = w/v on the boundary
+        u, v, w = _split(s)
+        safe = jnp.where(v > 0, v, 1)
+        return jnp.where(v > 0, z[..., 2] * w / safe**2 * (k[..., 0] - u / safe * k[..., 1]) ** 2, 0)
+
+    def on_edge(self, v):
+        x, y, z = _split(v)
+        diagonal = jnp.stack([jnp.ones_like(x), jnp.zeros_like(x), jnp.where(z > 0, 1, 0).astype(x.dtype)], -1)
+        return jnp.where(((x <= 0) & (y <= 0))[..., None], diagonal, jnp.nan)
+
+    def boundary_derivative(self, s, z, frame, curvature, direction):
+        return jnp.zeros_like(s)
+
 
 def _split(z):
     return z[..., 0], z[..., 1], z[..., 2]

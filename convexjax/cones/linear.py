@@ -50,8 +50,17 @@ class Zero(Cone):
     def dual_barrier(self, z):
         return jnp.zeros((), z.dtype)
 
-    def project(self, v):
+    def projection(self, v, mu):
         return jnp.zeros_like(v)
+
+    def spectrum(self, v, mu):
+        return jnp.zeros_like(v)
+
+    def spectral(self, spectrum, function, v):
+        return function(spectrum)[:, None] * v
+
+    def near_kink(self, v, distance):
+        return jnp.array(False)
 
 
 @jax.tree_util.register_dataclass
@@ -98,5 +107,41 @@ class Nonnegative(Cone):
     def dual_barrier(self, z):
         return -jnp.sum(jnp.log(z))
 
-    def project(self, v):
+    def projection(self, v, mu):
+        return smooth_maximum(v, mu)
+
+    def spectrum(self, v, mu):
+        return slope(v, mu)
+
+    def spectral(self, spectrum, function, v):
+        return function(spectrum)[:, None] * v
+
+    def near_kink(self, v, distance):
+        return jnp.any(jnp.abs(v) < distance)
+
+
+# ----------------------------------------------------------------------------- projection of one number
+
+
+def root(v, mu):
+    """sqrt(v^2 + 4 mu), |v| for mu = None."""
+    return jnp.abs(v) if mu is None else jnp.sqrt(v * v + 4 * mu)
+
+
+def smooth_maximum(v, mu):
+    """s >= 0 with s - z = v, s z = mu, z >= 0: the eigenvalues of a projection onto a symmetric cone."""
+    if mu is None:
         return jnp.maximum(v, 0)
+    size = root(v, mu)
+    return jnp.where(v > 0, v + size, 4 * mu / jnp.where(v > 0, 1, size - v)) / 2
+
+
+def slope(v, mu):
+    """Derivative of `smooth_maximum`; 1/2 at the kink."""
+    return (1 + (jnp.sign(v) if mu is None else v / root(v, mu))) / 2
+
+
+def mean_slope(v, w, mu):
+    """(smooth_maximum(v) - smooth_maximum(w)) / (v - w) without cancellation; 1/2 at the kink v = w = 0."""
+    size = root(v, mu) + root(w, mu)
+    return (1 + (v + w) / jnp.where(size > 0, size, 1)) / 2

@@ -177,3 +177,41 @@ class Power(ThreeDimensionalPart):
         )
         answer = jnp.where(primal[:, None], v, jnp.where(polar[:, None], 0, curved))
         return answer.reshape(shape)
+
+    # g = G - |w|, G = u^alpha v^(1-alpha) = |w| on the boundary, lambda = |z_w|; with h = (1/u, -1/v, 0)
+    # grad^2 g = -alpha (1-alpha) G h h'
+
+    def curvature(self, s, z, k):
+        exponents, h = self._exponents(s.dtype), _logarithmic(s)
+        weight = exponents[..., 0] * exponents[..., 1] * jnp.abs(s[..., 2] * z[..., 2])
+        return weight * jnp.sum(h * k, -1) ** 2
+
+    def on_edge(self, v):
+        return jnp.full_like(v, jnp.nan)
+
+    def boundary_derivative(self, s, z, frame, curvature, direction):
+        # s - v = lambda grad g(s), g(s) = 0, differentiated in alpha, with dG/dalpha = G ell, ell = log(u/v), and
+        # change = d grad g/dalpha; s's component along b follows from the second, along a (where grad^2 g a = 0) and
+        # along k from the first
+        exponents, h = self._exponents(s.dtype), _logarithmic(s)
+        a, b, k = (frame[..., i] for i in range(3))
+        G, size = jnp.abs(s[..., 2]), jnp.abs(z[..., 2])
+        positive = jnp.all(s[..., :2] > 0, -1)
+        uv = jnp.where(positive[..., None], s[..., :2], 1)
+        ell = jnp.log(uv[..., 0] / uv[..., 1])
+        gradient = jnp.concatenate([exponents * (G[..., None] / uv), -jnp.sign(s[..., 2:])], -1)
+        change = G[..., None] * h + jnp.pad(ell[..., None] * gradient[..., :2], ((0, 0), (0, 1)))
+        slope = jnp.sum(gradient * b, -1)
+        along_b = -G * ell / jnp.where(slope == 0, 1, slope)
+        along_a = size * jnp.sum(change * a, -1)
+        bent = size * G * exponents[..., 0] * exponents[..., 1] * jnp.sum(h * k, -1) * jnp.sum(h * b, -1)
+        along_k = (size * jnp.sum(change * k, -1) - bent * along_b) / (1 + curvature)
+        answer = jnp.stack([along_a, along_b, along_k], -1) * jnp.reshape(direction.alpha, (-1, 1))
+        return jnp.where(positive[..., None], answer, 0)
+
+
+def _logarithmic(s):
+    """(1/u, -1/v, 0); zero on the axes."""
+    positive = jnp.all(s[..., :2] > 0, -1)[..., None]
+    uv = jnp.where(positive, s[..., :2], 1)
+    return jnp.where(positive, jnp.concatenate([1 / uv[..., :1], -1 / uv[..., 1:], jnp.zeros_like(uv[..., :1])], -1), 0)

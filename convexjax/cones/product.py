@@ -12,7 +12,7 @@ import numpy as np
 
 from convexjax.cones.base import Cone
 from convexjax.cones.linear import Nonnegative
-from convexjax.linear_algebra import static
+from convexjax.linear_algebra import Rows, static
 
 
 @jax.tree_util.register_dataclass
@@ -99,12 +99,27 @@ class ProductCone(Cone):
 
     def regularised_inverse(self, scaling, delta, v):
         """As in `Cone`; `v` may leave out the last parts (the bounds)."""
+        return self._join_columns("regularised_inverse", scaling, delta, v)
+
+    def spectral(self, spectrum, function, v):
+        """As in `Cone`; `v` may leave out the last parts (the bounds)."""
+        return self._join_columns("spectral", spectrum, function, v)
+
+    def _join_columns(self, method, of_parts, how, v):
         answers = [
-            part.regularised_inverse(scaling[i], delta, v[own])
+            getattr(part, method)(of_parts[i], how, v[own])
             for i, (part, own) in enumerate(self._slices())
             if own.stop <= v.shape[0]
         ]
         return jnp.concatenate(answers) if len(answers) > 1 else answers[0] if answers else v
+
+    def weigh(self, method, of_parts, how, A: Rows) -> Rows:
+        """`regularised_inverse` or `spectral` (`method`) of all rows of a constraint matrix."""
+        dense, diagonals = self._join_columns(method, of_parts, how, A.dense), A.diagonals
+        if diagonals:
+            bounds = getattr(self.parts[-1], method)(of_parts[-1], how, jnp.concatenate(diagonals)[:, None])
+            diagonals = tuple(bounds.reshape(len(diagonals), -1))
+        return Rows(dense, diagonals)
 
     def correction(self, scaling, s, z, ds, dz, sigma_mu):
         return self._join("correction", s, z, ds, dz, before=(scaling,), after=(sigma_mu,))
@@ -135,5 +150,14 @@ class ProductCone(Cone):
     def dual_barrier(self, z):
         return sum((part.dual_barrier(z[own]) for part, own in self._slices()), start=jnp.zeros((), z.dtype))
 
-    def project(self, v):
-        return self._join("project", v)
+    # -------------------------------------------------------------------------------------------- projection
+
+    def project(self, v, mu=None):
+        return self._join("project", v, after=(mu,))
+
+    def spectrum(self, v, mu):
+        return tuple(part.spectrum(v[own], mu) for part, own in self._slices())
+
+    def near_kink(self, v, distance):
+        flags = [part.near_kink(v[own], distance) for part, own in self._slices()]
+        return jax.tree.reduce(jnp.logical_or, flags, jnp.array(False))

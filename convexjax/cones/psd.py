@@ -6,6 +6,10 @@ central path are all close to mu, so that nothing is lost by not taking singular
     R = L Q Lambda^-1/2,   R'Z R = Lambda = R^-1 S R^-T,   H v = svec(W V W),   W = R R' = U Theta U',
 
 so H has the eigenvalues theta_i theta_j (Todd, Toh and Tutuncu, 1998; CVXOPT, section 4).
+
+The projection of V = U diag(v) U' is (V + R)/2 with R = (V^2 + 4 mu I)^1/2, |V| for mu = 0. From R^2 = V^2 + 4 mu I its
+derivative is dR = X with R X + X R = V dV + dV V, where X is polynomial in U. Equations of this kind are differentiated
+as such, never their eigenvectors, so that repeated eigenvalues do no harm.
 """
 
 from dataclasses import dataclass
@@ -16,17 +20,25 @@ import jax.numpy as jnp
 from jax.lax.linalg import triangular_solve
 
 from convexjax.cones.base import Cone, require_count, step_to_boundary
+from convexjax.cones.linear import mean_slope, root, smooth_maximum
 from convexjax.linear_algebra import smat, static, svec
 
 
+class Spectrum(NamedTuple):
+    """A matrix on symmetric matrices that multiplies U_i U_j' + U_j U_i' by eigenvalues[i, j]: U and eigenvalues,
+    (count, side, side)."""
+
+    U: jax.Array
+    eigenvalues: jax.Array
+
+
 class NesterovTodd(NamedTuple):
-    """Per copy: R, R^-1 and U (count, side, side), eigenvalues lambda and theta (count, side)."""
+    """Per copy: R, R^-1 (count, side, side), eigenvalues lambda (count, side), spectrum of H."""
 
     R: jax.Array
     R_inverse: jax.Array
     eigenvalues: jax.Array
-    U: jax.Array
-    theta: jax.Array
+    spectrum: Spectrum
 
 
 @jax.tree_util.register_dataclass
@@ -72,21 +84,18 @@ class PSD(Cone):
         R = L @ (Q / root[:, None])
         R_inverse = root[:, :, None] * _transpose(triangular_solve(L, Q, left_side=True, lower=True, transpose_a=True))
         theta, U = jnp.linalg.eigh(R @ _transpose(R), symmetrize_input=False)
-        return NesterovTodd(R, R_inverse, root**2, U, jnp.maximum(theta, 0))
+        theta = jnp.maximum(theta, 0)
+        return NesterovTodd(R, R_inverse, root**2, Spectrum(U, theta[:, :, None] * theta[:, None]))
 
     def hessian(self, scaling, v):
-        return self._spectral(scaling, v[:, None], lambda eigenvalues: eigenvalues)[:, 0]
+        return self.spectral(scaling.spectrum, lambda eigenvalues: eigenvalues, v[:, None])[:, 0]
 
-    def regularised_inverse(self, scaling, delta, v):
-        return self._spectral(scaling, v, lambda eigenvalues: 1 / (eigenvalues + delta))
-
-    def _spectral(self, scaling, v, function):
-        """function(H) times the columns of v. In the eigenvectors of W rounding errors stay with the eigenvalues that
-        they belong to; W V W would add those of the largest to all."""
+    def spectral(self, spectrum, function, v):
+        # in these eigenvectors rounding errors stay with the eigenvalues that they belong to; W V W would add those of
+        # the largest to all
         V = smat(jnp.moveaxis(self.copies(v), 1, -1), self.side)  # (count, k, side, side)
-        U = scaling.U[:, None]
-        weights = function(scaling.theta[:, None, :, None] * scaling.theta[:, None, None, :])
-        V = U @ ((_transpose(U) @ V @ U) * weights) @ _transpose(U)
+        U = spectrum.U[:, None]
+        V = U @ ((_transpose(U) @ V @ U) * function(spectrum.eigenvalues)[:, None]) @ _transpose(U)
         return jnp.moveaxis(svec(V), -1, 1).reshape(v.shape)
 
     def correction(self, scaling, s, z, ds, dz, sigma_mu):
@@ -115,9 +124,42 @@ class PSD(Cone):
     def dual_barrier(self, z):
         return -jnp.sum(jnp.linalg.slogdet(self.matrices(z))[1])
 
-    def project(self, v):
-        eigenvalues, U = jnp.linalg.eigh(self.matrices(v))
-        return svec((U * jnp.maximum(eigenvalues, 0)[:, None]) @ _transpose(U)).reshape(-1)
+    def projection(self, v, mu):
+        eigenvalues, U = _eigh(self.matrices(v))
+        return svec((U * smooth_maximum(eigenvalues, mu)[:, None]) @ _transpose(U)).reshape(-1)
+
+    def spectrum(self, v, mu):
+        eigenvalues, U = _eigh(self.matrices(v))
+        return Spectrum(U, mean_slope(eigenvalues[:, :, None], eigenvalues[:, None], mu))
+
+    def derivative(self, v, mu, dv):
+        V, dV = self.matrices(v), self.matrices(dv)
+        return svec((dV + _solve_lyapunov(V, V @ dV + dV @ V, mu)) / 2).reshape(-1)
+
+    def near_kink(self, v, distance):
+        return jnp.any(jnp.abs(_eigh(self.matrices(v))[0]) < distance)
+
+
+def _eigh(V):
+    return jnp.linalg.eigh(V, symmetrize_input=False)
+
+
+@jax.custom_jvp
+def _solve_lyapunov(V, C, mu):
+    """The symmetric X with R X + X R = C, R = (V^2 + 4 mu I)^1/2; of smallest norm if R is singular."""
+    eigenvalues, U = _eigh(V)
+    size = root(eigenvalues, mu)
+    size = size[:, :, None] + size[:, None]
+    C = _transpose(U) @ C @ U
+    return U @ jnp.where(size > 0, C / jnp.where(size > 0, size, 1), 0) @ _transpose(U)
+
+
+@_solve_lyapunov.defjvp
+def _(primals, tangents):
+    (V, C, mu), (dV, dC, _) = primals, tangents
+    X = _solve_lyapunov(V, C, mu)
+    dR = _solve_lyapunov(V, V @ dV + dV @ V, mu)
+    return X, _solve_lyapunov(V, dC - dR @ X - X @ dR, mu)
 
 
 def _transpose(X):

@@ -7,7 +7,8 @@ CVXOPT linear and quadratic cone program solvers", 2010, section 4)
     eta^4 = det s / det z,     W = eta [w0, w1'; w1, I + w1 w1'/(1 + w0)],     H = W^2 = eta^2 (2 w w' - J).
 
 With u = w1/|w1| the eigenvalues of H are eta^2 (w0 + |w1|)^2 and eta^2 (w0 - |w1|)^2, of eigenvectors (1, u)/sqrt 2 and
-(1, -u)/sqrt 2, and eta^2 on all the rest; w0 - |w1| = 1/(w0 + |w1|) keeps its digits.
+(1, -u)/sqrt 2, and eta^2 on all the rest; w0 - |w1| = 1/(w0 + |w1|) keeps its digits. The derivative of the
+projection of (t, v) has eigenvectors of the same form, with u = v/|v|.
 """
 
 from dataclasses import dataclass
@@ -17,17 +18,26 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.cones.base import Cone, require_count, step_to_boundary
+from convexjax.cones.linear import mean_slope, slope, smooth_maximum
 from convexjax.linear_algebra import static
 
 
+class Spectrum(NamedTuple):
+    """Per copy: unit vector u (count, dim - 1), eigenvalues of (1, u)/sqrt 2, of (1, -u)/sqrt 2 and of all that is
+    orthogonal to both."""
+
+    u: jax.Array
+    high: jax.Array
+    low: jax.Array
+    rest: jax.Array
+
+
 class NesterovTodd(NamedTuple):
-    """Per copy: w (count, dim), eta, eigenvalues of H above and below eta^2, unit vector u (count, dim - 1)."""
+    """Per copy: w (count, dim), eta, spectrum of H."""
 
     w: jax.Array
     eta: jax.Array
-    high: jax.Array
-    low: jax.Array
-    u: jax.Array
+    spectrum: Spectrum
 
 
 @jax.tree_util.register_dataclass
@@ -67,25 +77,20 @@ class SecondOrder(Cone):
         w0 = jnp.sqrt(1 + norm**2)  # w'Jw = 1 to the last digit
         eta2 = jnp.sqrt(det_s / det_z)
         spread = (w0 + norm) ** 2
-        u = w1 / jnp.where(norm > 0, norm, 1)[:, None]
-        u = jnp.where((norm > 0)[:, None], u, jnp.eye(1, self.dim - 1, dtype=s.dtype))
         w = jnp.concatenate([w0[:, None], w1], 1)
-        return NesterovTodd(w, jnp.sqrt(eta2), eta2 * spread, eta2 / spread, u)
+        return NesterovTodd(w, jnp.sqrt(eta2), Spectrum(_unit(w1, norm), eta2 * spread, eta2 / spread, eta2))
 
-    def _spectral(self, scaling, v, high, low, rest):
-        """The matrix with the eigenvectors of H and the given eigenvalues, times the columns of v (count, dim, k)."""
-        along = jnp.einsum("ci,cik->ck", scaling.u, v[:, 1:])
-        plus, minus = high[:, None] * (v[:, 0] + along) / 2, low[:, None] * (v[:, 0] - along) / 2
-        across = rest[:, None, None] * (v[:, 1:] - scaling.u[:, :, None] * along[:, None])
-        return jnp.concatenate([(plus + minus)[:, None], across + scaling.u[:, :, None] * (plus - minus)[:, None]], 1)
+    def spectral(self, spectrum, function, v):
+        u, columns = spectrum.u, self.copies(v)
+        high, low, rest = (function(eigenvalues)[:, None] for eigenvalues in spectrum[1:])
+        along = jnp.einsum("ci,cik->ck", u, columns[:, 1:])
+        plus, minus = high * (columns[:, 0] + along) / 2, low * (columns[:, 0] - along) / 2
+        across = rest[:, :, None] * (columns[:, 1:] - u[:, :, None] * along[:, None])
+        answer = jnp.concatenate([(plus + minus)[:, None], across + u[:, :, None] * (plus - minus)[:, None]], 1)
+        return answer.reshape(v.shape)
 
     def hessian(self, scaling, v):
-        v = self.copies(v)[:, :, None]
-        return self._spectral(scaling, v, scaling.high, scaling.low, scaling.eta**2).reshape(-1)
-
-    def regularised_inverse(self, scaling, delta, v):
-        eigenvalues = (1 / (e + delta) for e in (scaling.high, scaling.low, scaling.eta**2))
-        return self._spectral(scaling, self.copies(v), *eigenvalues).reshape(v.shape)
+        return self.spectral(scaling.spectrum, lambda eigenvalues: eigenvalues, v[:, None])[:, 0]
 
     def correction(self, scaling, s, z, ds, dz, sigma_mu):
         z, ds, dz = self.copies(z), self.copies(ds), self.copies(dz)
@@ -105,18 +110,42 @@ class SecondOrder(Cone):
         z = self.copies(z)
         return -jnp.sum(jnp.log(z[:, 0] ** 2 - jnp.sum(z[:, 1:] ** 2, 1)))
 
-    def project(self, v):
+    def projection(self, v, mu):
         v = self.copies(v)
         t, norm = v[:, 0], _norm(v[:, 1:])
+        if mu is not None:
+            high, low = (smooth_maximum(eigenvalue, 2 * mu) for eigenvalue in (t + norm, t - norm))
+            rest = (high - low)[:, None] / 2 * _unit(v[:, 1:], norm)
+            return jnp.concatenate([(high + low)[:, None] / 2, rest], 1).reshape(-1)
         scale = jnp.clip((t + norm) / 2, 0, None)
         ratio = scale / jnp.where(norm > 0, norm, 1)
         outside = jnp.concatenate([scale[:, None], ratio[:, None] * v[:, 1:]], 1)
         inside, polar = norm <= t, norm <= -t
         return jnp.where(inside[:, None], v, jnp.where(polar[:, None], 0, outside)).reshape(-1)
 
+    def spectrum(self, v, mu):
+        # s o z = 2 mu e, so that the eigenvalues of s and z have the product 2 mu
+        v, mu = self.copies(v), None if mu is None else 2 * mu
+        t, norm = v[:, 0], _norm(v[:, 1:])
+        high, low = t + norm, t - norm
+        return Spectrum(_unit(v[:, 1:], norm), slope(high, mu), slope(low, mu), mean_slope(high, low, mu))
+
+    def near_kink(self, v, distance):
+        v = self.copies(v)
+        t, norm = v[:, 0], _norm(v[:, 1:])
+        return jnp.any(jnp.abs(jnp.abs(t) - norm) < distance)
+
 
 def _norm(v):
-    return jnp.sqrt(jnp.sum(v * v, 1))
+    """Lengths of the rows, with derivative 0 at 0."""
+    square = jnp.sum(v * v, 1)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def _unit(v, norm):
+    """v / norm; the first unit vector for v = 0."""
+    positive = (norm > 0)[:, None]
+    return jnp.where(positive, v / jnp.where(positive, norm[:, None], 1), jnp.eye(1, v.shape[1], dtype=v.dtype))
 
 
 def _det(x):

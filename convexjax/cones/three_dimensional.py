@@ -19,6 +19,14 @@ On the central path (ds = 0) H = mu_c Hess. The third-order correction of Dahl a
 
 Hess^-1 ds must come from formulas that only add positive numbers: a generic 3 x 3 inverse has lost every digit at mu
 = 1e-8 and the method stalls.
+
+Projection s of v, z = s - v: where both are nonzero, the boundary {g(s) = 0} of K (g concave, homogeneous of degree 1)
+has the ray of s in it, the normal z = lambda grad g, and is curved along k = a x b only, a = s/|s|, b = z/|z|. From
+s - v = lambda grad g(s) the derivative of the projection is
+
+    D = a a' + kappa k k',   kappa = 1 / (1 - lambda k'grad^2 g k).
+
+The smooth projection solves z + v + mu grad f*(z) = 0, so that D = I - (I + mu grad^2 f*(z))^-1.
 """
 
 from dataclasses import dataclass
@@ -30,6 +38,8 @@ import numpy as np
 
 from convexjax.cones.base import Cone
 
+# Newton steps of the smooth projection.
+NEWTON_STEPS = 40
 # Candidate steps, fine near 1 and reaching 1e-6.
 STEPS = np.exp(-14 * (np.arange(32) / 31) ** 2)
 
@@ -64,6 +74,26 @@ class Kind(Protocol):
     def start(self, dtype: Any) -> Any:
         """The points with s = z = -grad f*(z)."""
 
+    def project_copies(self, v: Any) -> Any:
+        """Euclidean projection onto K."""
+
+    def curvature(self, s: Any, z: Any, k: Any) -> Any:
+        """-lambda k'grad^2 g k at the boundary point s with normal z = lambda grad g(s), (count,)."""
+
+    def on_edge(self, v: Any) -> Any:
+        """The diagonal of D where v is projected onto a face in which D is diagonal, else NaN."""
+
+    def boundary_derivative(self, s: Any, z: Any, frame: Any, curvature: Any, direction: Any) -> Any:
+        """The derivative of the projection along a direction of the kind's parameters, in the columns (a, b, k) of
+        `frame`; zero if it has none."""
+
+
+class Spectrum(NamedTuple):
+    """Per copy: orthonormal eigenvectors, the columns of Q (count, 3, 3), and eigenvalues (count, 3)."""
+
+    Q: jax.Array
+    eigenvalues: jax.Array
+
 
 class PrimalDual(NamedTuple):
     """H = G G' and its inverse F F', per copy the columns of (count, 3, 3) matrices."""
@@ -92,7 +122,8 @@ class ThreeDimensional(Cone):
         return 3 * self.count
 
     def _each(self, name, *points):
-        """Call the method `name` of each part on its copies (second to last axis) and join the answers."""
+        """Call the method `name` of each part on its copies (the axis before that of the coordinates, if any) and join
+        the answers."""
         if len(self.parts) == 1:
             return getattr(self.parts[0], name)(*points)
         answers, first = [], 0
@@ -100,7 +131,7 @@ class ThreeDimensional(Cone):
             own = slice(first, first + part.count)
             answers.append(getattr(part, name)(*(p[..., own, :] for p in points)))
             first += part.count
-        axis = -1 if name in ("psi", "inside") else -2
+        axis = -1 if name in ("psi", "inside", "curvature") else -2
         if isinstance(answers[0], tuple):
             return jnp.concatenate([a for a, _ in answers]), jnp.concatenate([b for _, b in answers])
         return jnp.concatenate(answers, axis)
@@ -188,8 +219,95 @@ class ThreeDimensional(Cone):
         z, c = self.copies(z), self._log_weights(z.dtype)
         return -jnp.sum(jnp.log(self._each("psi", z))) - jnp.sum(c * jnp.log(jnp.abs(jnp.where(c > 0, z, 1))))
 
-    def project(self, v):
-        return self._each("project_copies", self.copies(v)).reshape(-1)
+    # -------------------------------------------------------------------------------------------- projection
+
+    def projection(self, v, mu):
+        v = self.copies(v)
+        s = self._each("project_copies", v)
+        return (s if mu is None else v + self._central(v, s - v, mu)).reshape(-1)
+
+    def _central(self, v, z, mu):
+        """The z with z + v + mu grad f*(z) = 0, from a point z of the dual cone: the minimum of |z + v|^2/2 + mu f*(z)
+        by Newton's method with the damping of self-concordant functions, which converges from everywhere."""
+
+        def newton(_, z):
+            gradient = z + v + mu * self.gradient(z)
+            step = _solve(self._smooth_hessian(z, mu), gradient)
+            decrement = jnp.sqrt(_dot(gradient, step) / mu)
+            return z - step / (1 + jnp.where(decrement > 0.1, decrement, 0))
+
+        interior = self.copies(self.start(v.dtype)) * jnp.sqrt(mu)
+        return jax.lax.fori_loop(0, NEWTON_STEPS, newton, z + interior)
+
+    def _smooth_hessian(self, z, mu):
+        return jnp.eye(3, dtype=z.dtype) + mu * self.dual_hessian(z)
+
+    def _frame(self, s, z):
+        """Unit vectors (a, b, k) along s, z and orthogonal to both, (count, 3, 3); and whether s and z are nonzero."""
+        unit = lambda v, positive: jnp.where(positive, v, 0) / jnp.where(positive, _length(v), 1)
+        has_s, has_z = _length(s) > 0, _length(z) > 0
+        both = has_s & has_z
+        a = jnp.where(both, unit(s, has_s), jnp.array([1, 0, 0], s.dtype))
+        k = jnp.cross(a, jnp.where(both, unit(z, has_z), jnp.array([0, 1, 0], s.dtype)))
+        k = k / _length(k)
+        return jnp.stack([a, jnp.cross(k, a), k], -1), has_s[:, 0], has_z[:, 0]
+
+    def spectrum(self, v, mu):
+        s = self.copies(self.project(v, mu))
+        v = self.copies(v)
+        z = s - v
+        if mu is not None:
+            eigenvalues, Q = jnp.linalg.eigh(mu * self.dual_hessian(z), symmetrize_input=False)
+            return Spectrum(Q, eigenvalues / (1 + eigenvalues))
+        Q, has_s, has_z = self._frame(s, z)
+        kappa = 1 / (1 + self._each("curvature", s, z, Q[:, :, 2]))
+        diagonal = self._each("on_edge", v)
+        on_edge = ~jnp.isnan(diagonal[:, :1])
+        curved = jnp.stack([jnp.ones_like(kappa), jnp.zeros_like(kappa), kappa], -1)
+        eigenvalues = jnp.where(on_edge, diagonal, curved)
+        eigenvalues = jnp.where(has_z[:, None], jnp.where(has_s[:, None], eigenvalues, 0), 1)
+        return Spectrum(jnp.where(on_edge[:, :, None], jnp.eye(3, dtype=v.dtype), Q), eigenvalues)
+
+    def spectral(self, spectrum, function, v):
+        Q, eigenvalues = spectrum
+        matrix = (Q * function(eigenvalues)[:, None]) @ jnp.swapaxes(Q, 1, 2)
+        return jnp.einsum("cij,cjk->cik", matrix, self.copies(v)).reshape(v.shape)
+
+    def derivative(self, v, mu, dv):
+        if mu is None:
+            return super().derivative(v, mu, dv)
+        z, dv = self.copies(self.project(v, mu) - v), self.copies(dv)
+        return (dv - _solve(self._smooth_hessian(z, mu), dv)).reshape(-1)
+
+    def parameter_derivative(self, v, mu, direction):
+        if not jax.tree.leaves(direction):
+            return None
+        s = self.copies(self.project(v, mu))
+        z = s - self.copies(v)
+        if mu is not None:
+            _, change = jax.jvp(lambda cone: cone.gradient(z), (self,), (direction,))
+            return -mu * _solve(self._smooth_hessian(z, mu), change).reshape(-1)
+        frame, has_s, has_z = self._frame(s, z)
+        curvature = self._each("curvature", s, z, frame[:, :, 2])
+        changes, first = [], 0
+        for part, along in zip(self.parts, direction.parts, strict=True):
+            own = slice(first, first + part.count)
+            changes.append(part.boundary_derivative(s[own], z[own], frame[own], curvature[own], along))
+            first += part.count
+        change = _times(frame, jnp.concatenate(changes))
+        return jnp.where((has_s & has_z)[:, None], change, 0).reshape(-1)
+
+    def near_kink(self, v, distance):
+        def sizes(v):
+            s = self._each("project_copies", v)
+            return _length(s), _length(s - v)
+
+        v, interior = self.copies(v), distance * self.copies(self.start(v.dtype))
+        s, z = sizes(v)
+        curved = jnp.minimum(s, z) < distance
+        # inside a cone: still so when moved towards the outside
+        inside, polar = sizes(v - interior)[1] == 0, sizes(v + interior)[0] == 0
+        return jnp.any(curved & ~inside & ~polar)
 
 
 class ThreeDimensionalPart(Cone):
@@ -209,14 +327,26 @@ class ThreeDimensionalPart(Cone):
     def merge(cls, cones):
         return ThreeDimensional(tuple(cones))
 
-    def project(self, v):
-        return ThreeDimensional((self,)).project(v)
+    def project(self, v, mu=None):
+        return ThreeDimensional((self,)).project(v, mu)
 
     def dual_barrier(self, z):
         return ThreeDimensional((self,)).dual_barrier(z)
 
 
 # ----------------------------------------------------------------------------- 3 x 3 matrices, unrolled
+
+
+def _length(v):
+    """|v| of the last axis, with derivative 0 at 0."""
+    square = _dot(v, v)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def _solve(M, v):
+    """M^-1 v for positive definite M >= I, (count, 3, 3) and (count, 3)."""
+    inverse = _triangular_inverse(_cholesky(M, jnp.ones_like(M[:, 0])))
+    return _times(jnp.swapaxes(inverse, 1, 2), _times(inverse, v))
 
 
 def _dot(a, b):

@@ -99,7 +99,9 @@ def _matrix_form(C, A, b, options):
     primal, dual = jnp.int32(Status.PRIMAL_INFEASIBLE), jnp.int32(Status.DUAL_INFEASIBLE)
     swapped = jnp.where(status == primal, dual, jnp.where(status == dual, primal, status))
     take = (lambda v: tuple(v)) if several else (lambda v: v[0])
-    objective = sum(jnp.sum(C_j * X_j) for (C_j, _), X_j in zip(blocks, X, strict=True))
+    # <C, X>, with the derivative of the optimal value that `answer` has
+    objective = jax.lax.stop_gradient(sum(jnp.sum(C_j * X_j) for (C_j, _), X_j in zip(blocks, X, strict=True)))
+    objective = objective - (answer.objective - jax.lax.stop_gradient(answer.objective))
     objective = jnp.where(jnp.isinf(answer.objective), -answer.objective, objective)
     info = replace(answer.info, primal_residual=answer.info.dual_residual, dual_residual=answer.info.primal_residual)
     return Solution(x=take(X), y=answer.x, z=take(S), objective=objective, status=swapped, info=info)

@@ -1,0 +1,269 @@
+"""Derivatives of solutions, from the optimality conditions: no loop is unrolled, no solver is known here.
+
+With the projection pi onto K (`Cone.project`) and v = s - z, so that s = pi(v) and z = pi(v) - v, a point solves the
+program if
+
+    F(x, v) = [P x + A'(pi(v) - v) + q;  A x + pi(v) - b] = 0.
+
+Differentiated, with D the derivative of pi at v (symmetric, eigenvalues between 0 and 1),
+
+    J [dx; dv] = -dF,     J = [P, -A'(I - D); A, D],        ds = D dv + d pi,   dz = ds - dv,
+
+where dF and d pi are the changes of F and pi by the data alone (implicit function theorem; Agrawal, Barratt, Boyd,
+Busseti and Moursi, "Differentiating through a cone program", 2019). With B = (I - D)^1/2, y = B dv this is the
+symmetric system
+
+    [ P    -A'B] [dx]   [ r_x  ]
+    [-B A   -D ] [y ] = [-B r_v],     dv = (I + D) B y + D (r_v - A dx),                                       (1)
+
+which has the form of the systems of `kkt.py` with H = D (I - D)^-1: rows with D = 1 do not bind, rows with D = 0 hold
+with equality. It is solved in the same way, by refinement with a Cholesky factor of P + epsilon I + A'R A,
+R = (I - D)(D + delta (I - D))^-1, and so is its transpose.
+
+Where the solution is not unique, (1) is singular and may have no solution; then (dx, y) is the least-squares solution
+of smallest norm. At a kink of pi D is one of its generalised derivatives.
+
+With mu > 0, `pi` is the smooth projection with s = -mu grad f*(z), and the zero of F the point of the central path at
+mu.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convexjax.cone_program import ConeProgram
+from convexjax.cones.linear import Nonnegative, Zero
+from convexjax.kkt import assemble, refined
+from convexjax.linear_algebra import reductions, vary_like
+
+# delta and least epsilon of the regularised system, by dtype. Larger than in the solver: D has no tiny eigenvalues
+# that matter, and the null space of a singular system must stay apart from rounding errors.
+REGULARISATION = {"float64": (1e-7, 1e-9), "float32": (1e-3, 1e-4)}
+# Most steps of refinement.
+REFINEMENT_STEPS = 8
+# Most Newton steps that bring a point to F = 0 before it is differentiated: from a solution, and from there to a point
+# of the central path.
+NEWTON_STEPS, CENTRAL_STEPS = 3, 60
+# Distance from a kink of the projection, in the solver's units, within which a derivative does not count as unique.
+KINK = 1e-6
+
+
+def residual(program: ConeProgram, x: jax.Array, v: jax.Array, mu: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """F(x, v)."""
+    s = program.cone.project(v, mu)
+    return (
+        program.quadratic(x) + program.A.rmatvec(s - v) + program.q,
+        program.A.matvec(x) + s - program.b,
+    )
+
+
+# ----------------------------------------------------------------------------- what solvers call
+
+
+@jax.custom_jvp
+def attach(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
+    """The solution (x, s, z) of `program`, which a solver has found, as a function of the program: `point` itself, with
+    the derivatives of any order that the optimality conditions give; those of the central path at mu, if given."""
+    return point
+
+
+@attach.defjvp
+def _attach_jvp(primals, tangents):
+    (program, point, mu), (dprogram, _, _) = primals, tangents
+    # where the cone is a polyhedron D only says which rows bind, and the point is taken as it is
+    exact = point
+    if mu is not None or not all(isinstance(part, Zero | Nonnegative) for part in program.cone.parts):
+        exact = sharpen(program, point, mu)
+    # these values depend on the program, too: the same rule gives the next derivative
+    sharp = attach(program, jax.lax.stop_gradient(exact), mu)
+    x, s, z = sharp
+    v = s - z
+    system = factor(*jax.lax.stop_gradient((program, v, mu)))
+    _, change = jax.jvp(lambda program: residual(program, x, v, mu), (program,), (dprogram,))
+    _, J = jax.linearize(lambda x, v: residual(program, x, v, mu), x, v)
+    dx, dv = jax.lax.custom_linear_solve(
+        lambda d: J(*d),
+        jax.tree.map(jnp.negative, change),
+        lambda _, right: solve(system, *right),
+        lambda _, right: solve_transposed(system, *right),
+    )
+    _, ds = jax.jvp(lambda cone, v: cone.project(v, mu), (program.cone, v), (dprogram.cone, dv))
+    value = jax.tree.map(lambda value, new: value + (new - jax.lax.stop_gradient(new)), point, sharp)
+    return value, (dx, ds, ds - dv)
+
+
+@jax.custom_jvp
+def attach_value(program: ConeProgram, point: tuple, objective: jax.Array) -> jax.Array:
+    """The optimal value as a function of the program: `objective` itself, with the derivative of the Lagrangian
+
+        L = 1/2 x'Px + q'x + z'(Ax + pi(s - z) - b)
+
+    with respect to the data at fixed x, s, z (envelope theorem), right also where x or z are not unique."""
+    return objective
+
+
+@attach_value.defjvp
+def _attach_value_jvp(primals, tangents):
+    (program, (x, s, z), objective), (dprogram, _, _) = primals, tangents
+
+    def lagrangian(program):
+        constraints = program.A.matvec(x) + program.cone.project(s - z) - program.b
+        return x @ program.quadratic(x) / 2 + program.q @ x + z @ constraints
+
+    value = attach_value(program, (x, s, z), objective)
+    return value, jax.jvp(lagrangian, (program,), (dprogram,))[1]
+
+
+def is_unique(program: ConeProgram, point: tuple) -> jax.Array:
+    """Whether the derivative of the solution is: pi has no kink nearby, and (1) is not singular, that is, leaves
+    nothing of a right-hand side without special position."""
+    x, s, z = point
+    system = factor(program, s - z, None)
+    right = jnp.asarray(np.random.default_rng(0).normal(size=x.size + s.size), x.dtype)
+    _, left = _refine(system, vary_like((program, point), right))
+    kinked = program.cone.near_kink(s - z, jnp.asarray(max(KINK, 10 * jnp.finfo(x.dtype).eps), x.dtype))
+    return ~kinked & (_size(left) < jnp.finfo(x.dtype).eps ** 0.25)
+
+
+# ----------------------------------------------------------------------------- the linear system
+
+
+class System(NamedTuple):
+    """A factored system (1)."""
+
+    program: ConeProgram
+    spectrum: tuple  # of D
+    cholesky: jax.Array
+    delta: jax.Array
+
+
+def factor(program: ConeProgram, v: jax.Array, mu: jax.Array | None) -> System:
+    """Factorise the system at v."""
+    dtype = program.q.dtype
+    delta, epsilon = (jnp.asarray(r, dtype) for r in REGULARISATION[dtype.name])
+    spectrum = program.cone.spectrum(v, mu)
+    weighted_A = program.cone.weigh("spectral", spectrum, lambda d: (1 - d) * _inverse(d, delta), program.A)
+    M = assemble(program, weighted_A, 0)
+    # as much more as keeps the factor from breaking down
+    shift = epsilon + 10 * jnp.finfo(dtype).eps * jnp.max(jnp.diagonal(M), initial=0)
+    cholesky = jnp.linalg.cholesky(M + shift * jnp.eye(M.shape[0], dtype=dtype), symmetrize_input=False)
+    return System(program, spectrum, cholesky, delta)
+
+
+def _root(d):
+    """The eigenvalues of B."""
+    return jnp.sqrt(jnp.clip(1 - d, 0, 1))
+
+
+def _inverse(d, delta):
+    """Those of T = (D + delta (I - D))^-1."""
+    return 1 / (delta + (1 - delta) * jnp.clip(d, 0, 1))
+
+
+def solve(system: System, r_x: jax.Array, r_v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(dx, dv) with J (dx, dv) = (r_x, r_v)."""
+    B, BD, D = (_function(system, f) for f in (_root, lambda d: (1 + d) * _root(d), lambda d: d))
+    dx, y = _least_squares(system, r_x, -B(r_v))
+    return dx, BD(y) + D(r_v - system.program.A.matvec(dx))
+
+
+def solve_transposed(system: System, c_x: jax.Array, c_v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(r_x, r_v) with J'(r_x, r_v) = (c_x, c_v): the transpose of `solve`, line by line."""
+    B, BD, D = (_function(system, f) for f in (_root, lambda d: (1 + d) * _root(d), lambda d: d))
+    D_c = D(c_v)
+    a, y = _least_squares(system, c_x - system.program.A.rmatvec(D_c), BD(c_v))
+    return a, D_c - B(y)
+
+
+def _function(system, function):
+    """v to function(D) v."""
+    return lambda v: system.program.cone.spectral(system.spectrum, function, v[:, None])[:, 0]
+
+
+def _least_squares(system: System, r_x: jax.Array, r_y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The least-squares solution of (1) of smallest norm.
+
+    Refinement leaves the part of the right-hand side that no (dx, y) reaches, but along the null space, on which the
+    regularised matrix is as small as delta, the answer is then of the size of that part over delta. Without that part
+    it is solved again; each time the null space is left with an error smaller by eps / delta.
+    """
+    n = r_x.shape[0]
+    right = vary_like((system, r_x, r_y), jnp.concatenate([r_x, r_y]))
+    negligible = 1e3 * jnp.finfo(right.dtype).eps * _size(right)
+
+    def again(state):
+        rounds, right, _, _ = state
+        d, left = _refine(system, right)
+        return rounds + 1, right - left, d, _size(left)
+
+    start = jnp.int32(0), right, right, jnp.full_like(negligible, jnp.inf)
+    _, _, d, _ = jax.lax.while_loop(lambda state: (state[0] < 3) & (state[3] > negligible), again, start)
+    return d[:n], d[n:]
+
+
+def _refine(system: System, right: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Solve (1) up to what no (dx, y) reaches; and that part."""
+    program, n, delta = system.program, system.program.q.shape[0], system.delta
+    B, D = _function(system, _root), _function(system, lambda d: d)
+    T, BT = _function(system, lambda d: _inverse(d, delta)), _function(system, lambda d: _root(d) * _inverse(d, delta))
+
+    def precondition(e):
+        dx = jax.scipy.linalg.cho_solve((system.cholesky, True), e[:n] - program.A.rmatvec(BT(e[n:])))
+        return jnp.concatenate([dx, -T(e[n:] + B(program.A.matvec(dx)))])
+
+    def left(d):
+        dx, y = d[:n], d[n:]
+        return right - jnp.concatenate(
+            [program.quadratic(dx) - program.A.rmatvec(B(y)), -B(program.A.matvec(dx)) - D(y)],
+        )
+
+    target = 10 * jnp.finfo(right.dtype).eps * _size(right)
+    return refined(precondition, left, right, target, REFINEMENT_STEPS, gain=1.5)
+
+
+def _size(v):
+    """Largest entry in absolute value."""
+    return reductions(maxima=(jnp.abs(v),))[0]
+
+
+# ----------------------------------------------------------------------------- the point
+
+
+def sharpen(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
+    """The point (x, s, z) with F(x, s - z) = 0 to rounding errors, from a solution near by, by Newton's method.
+
+    An interior point with residuals of 1e-9 has eigenvalues of s and z of the size of their root, and where the cone is
+    curved x and the derivatives have errors of that size.
+    """
+    program, point, mu = jax.lax.stop_gradient((program, point, mu))
+    x, s, z = point
+    v = s - z
+    steps = jnp.asarray([1.0] if mu is None else 0.5 ** np.arange(0, 12, 2), x.dtype)
+    eps = jnp.finfo(x.dtype).eps
+
+    def error(x, v):
+        return _size(jnp.concatenate(residual(program, x, v, mu)))
+
+    def newton(state):
+        rounds, x, v, size, _ = state
+        F_x, F_v = residual(program, x, v, mu)
+        dx, dv = solve(factor(program, v, mu), -F_x, -F_v)
+        sizes = jax.vmap(lambda step: error(x + step * dx, v + step * dv))(steps)
+        sizes = jnp.where(jnp.isnan(sizes), jnp.inf, sizes)
+        best = jnp.argmin(sizes)
+        improved = sizes[best] < size
+        step = jnp.where(improved, steps[best], 0)
+        move = lambda a, da: jnp.where(improved, a + step * da, a)
+        return rounds + 1, move(x, dx), move(v, dv), jnp.minimum(sizes[best], size), improved
+
+    def unfinished(state):
+        rounds, x, v, size, improved = state
+        limit = NEWTON_STEPS if mu is None else CENTRAL_STEPS
+        return improved & (rounds < limit) & (size > 1e3 * eps * (1 + _size(jnp.concatenate([x, v]))))
+
+    start = (jnp.int32(0), x, v, error(x, v), jnp.array(True))
+    _, x, v, _, _ = jax.lax.while_loop(unfinished, newton, vary_like((program, point), start))
+    s = program.cone.project(v, mu)
+    return x, s, s - v
