@@ -83,11 +83,15 @@ def _attach_jvp(primals, tangents):
     system = factor(*jax.lax.stop_gradient((program, v, mu)))
     _, change = jax.jvp(lambda program: residual(program, x, v, mu), (program,), (dprogram,))
     _, J = jax.linearize(lambda x, v: residual(program, x, v, mu), x, v)
-    dx, dv = jax.lax.custom_linear_solve(
-        lambda d: J(*d),
-        jax.tree.map(jnp.negative, change),
-        lambda _, right: solve(system, *right),
-        lambda _, right: solve_transposed(system, *right),
+    # one vector: JAX transposes a linear solve only if all parts of its right-hand side are to be differentiated
+    split = lambda d: (d[: x.shape[0]], d[x.shape[0] :])
+    dx, dv = split(
+        jax.lax.custom_linear_solve(
+            lambda d: jnp.concatenate(J(*split(d))),
+            -jnp.concatenate(change),
+            lambda _, right: jnp.concatenate(solve(system, *split(right))),
+            lambda _, right: jnp.concatenate(solve_transposed(system, *split(right))),
+        )
     )
     _, ds = jax.jvp(lambda cone, v: cone.project(v, mu), (program.cone, v), (dprogram.cone, dv))
     value = jax.tree.map(lambda value, new: value + (new - jax.lax.stop_gradient(new)), point, sharp)
