@@ -38,11 +38,11 @@ from convexjax.cones.linear import Nonnegative, Zero
 from convexjax.kkt import assemble, refined
 from convexjax.linear_algebra import reductions, vary_like
 
-# delta and least epsilon of the regularised system, by dtype. Larger than in the solver: D has no tiny eigenvalues
-# that matter, and the null space of a singular system must stay apart from rounding errors.
-REGULARISATION = {"float64": (1e-7, 1e-9), "float32": (1e-3, 1e-4)}
+# delta and least epsilon of the regularised system, by dtype. Larger than in the solver: H has no tiny eigenvalues that
+# matter, and rounding errors of relative size eps / (delta epsilon) mix with the null space of a singular system.
+REGULARISATION = {"float64": (1e-6, 4e-6), "float32": (1e-3, 1e-2)}
 # Most steps of refinement.
-REFINEMENT_STEPS = 8
+REFINEMENT_STEPS = 30
 # Most Newton steps that bring a point to F = 0 before it is differentiated: from a solution, and from there to a point
 # of the central path.
 NEWTON_STEPS, CENTRAL_STEPS = 3, 60
@@ -189,21 +189,22 @@ def _function(system, function):
 def _least_squares(system: System, r_x: jax.Array, r_y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The least-squares solution of (1) of smallest norm.
 
-    Refinement leaves the part of the right-hand side that no (dx, y) reaches, but along the null space, on which the
-    regularised matrix is as small as delta, the answer is then of the size of that part over delta. Without that part
-    it is solved again; each time the null space is left with an error smaller by eps / delta.
+    Refinement leaves the part of the right-hand side that no (dx, y) reaches. Along the null space the regularised
+    matrix is as small as delta and epsilon, so that the answer is then of the size of that part over epsilon. Without
+    that part it is solved again; each time the null space is left with an error smaller by eps / epsilon. A regular
+    system needs one round.
     """
     n = r_x.shape[0]
     right = vary_like((system, r_x, r_y), jnp.concatenate([r_x, r_y]))
     negligible = 1e3 * jnp.finfo(right.dtype).eps * _size(right)
 
-    def again(state):
+    def solve_again(state):
         rounds, right, _, _ = state
         d, left = _refine(system, right)
         return rounds + 1, right - left, d, _size(left)
 
     start = jnp.int32(0), right, right, jnp.full_like(negligible, jnp.inf)
-    _, _, d, _ = jax.lax.while_loop(lambda state: (state[0] < 3) & (state[3] > negligible), again, start)
+    _, _, d, _ = jax.lax.while_loop(lambda state: (state[0] < 3) & (state[3] > negligible), solve_again, start)
     return d[:n], d[n:]
 
 
@@ -224,7 +225,7 @@ def _refine(system: System, right: jax.Array) -> tuple[jax.Array, jax.Array]:
         )
 
     target = 10 * jnp.finfo(right.dtype).eps * _size(right)
-    return refined(precondition, left, right, target, REFINEMENT_STEPS, gain=1.5)
+    return refined(precondition, left, right, target, REFINEMENT_STEPS, gain=0.9)
 
 
 def _size(v):
