@@ -34,7 +34,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from convexjax.cone_program import ConeProgram
-from convexjax.cones.linear import Nonnegative, Zero
 from convexjax.kkt import assemble, refined
 from convexjax.linear_algebra import reductions, vary_like
 
@@ -45,7 +44,7 @@ REGULARISATION = {"float64": (1e-6, 4e-6), "float32": (1e-3, 1e-2)}
 REFINEMENT_STEPS = 30
 # Most Newton steps that bring a point to F = 0 before it is differentiated: from a solution, and from there to a point
 # of the central path.
-NEWTON_STEPS, CENTRAL_STEPS = 3, 60
+NEWTON_STEPS, CENTRAL_STEPS = 5, 60
 # Distance from a kink of the projection, in the solver's units, within which a derivative does not count as unique.
 KINK = 1e-6
 
@@ -72,10 +71,7 @@ def attach(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
 @attach.defjvp
 def _attach_jvp(primals, tangents):
     (program, point, mu), (dprogram, _, _) = primals, tangents
-    # where the cone is a polyhedron D only says which rows bind, and the point is taken as it is
-    exact = point
-    if mu is not None or not all(isinstance(part, Zero | Nonnegative) for part in program.cone.parts):
-        exact = sharpen(program, point, mu)
+    exact = sharpen(program, point, mu)
     # these values depend on the program, too: the same rule gives the next derivative
     sharp = attach(program, jax.lax.stop_gradient(exact), mu)
     x, s, z = sharp
@@ -123,7 +119,7 @@ def _attach_value_jvp(primals, tangents):
 def is_unique(program: ConeProgram, point: tuple) -> jax.Array:
     """Whether the derivative of the solution is: pi has no kink nearby, and (1) is not singular, that is, leaves
     nothing of a right-hand side without special position."""
-    x, s, z = point
+    x, s, z = sharpen(program, point, None)
     system = factor(program, s - z, None)
     right = jnp.asarray(np.random.default_rng(0).normal(size=x.size + s.size), x.dtype)
     _, left = _refine(system, vary_like((program, point), right))
@@ -239,8 +235,8 @@ def _size(v):
 def sharpen(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
     """The point (x, s, z) with F(x, s - z) = 0 to rounding errors, from a solution near by, by Newton's method.
 
-    An interior point with residuals of 1e-9 has eigenvalues of s and z of the size of their root, and where the cone is
-    curved x and the derivatives have errors of that size.
+    An interior point with residuals of 1e-9 has eigenvalues of s and z of the size of their root, which may not tell
+    yet which rows bind, and where the cone is curved x and the derivatives have errors of that size.
     """
     program, point, mu = jax.lax.stop_gradient((program, point, mu))
     x, s, z = point
@@ -252,23 +248,25 @@ def sharpen(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
         return _size(jnp.concatenate(residual(program, x, v, mu)))
 
     def newton(state):
-        rounds, x, v, size, _ = state
+        rounds, (x, v), best, smallest, stalled = state
         F_x, F_v = residual(program, x, v, mu)
         dx, dv = solve(factor(program, v, mu), -F_x, -F_v)
         sizes = jax.vmap(lambda step: error(x + step * dx, v + step * dv))(steps)
         sizes = jnp.where(jnp.isnan(sizes), jnp.inf, sizes)
-        best = jnp.argmin(sizes)
-        improved = sizes[best] < size
-        step = jnp.where(improved, steps[best], 0)
-        move = lambda a, da: jnp.where(improved, a + step * da, a)
-        return rounds + 1, move(x, dx), move(v, dv), jnp.minimum(sizes[best], size), improved
+        chosen = jnp.argmin(sizes)
+        size, moved = sizes[chosen], (x + steps[chosen] * dx, v + steps[chosen] * dv)
+        improved = size < smallest
+        best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), moved, best)
+        return rounds + 1, moved, best, jnp.minimum(size, smallest), jnp.where(improved, 0, stalled + 1)
 
     def unfinished(state):
-        rounds, x, v, size, improved = state
+        rounds, _, best, smallest, stalled = state
         limit = NEWTON_STEPS if mu is None else CENTRAL_STEPS
-        return improved & (rounds < limit) & (size > 1e3 * eps * (1 + _size(jnp.concatenate([x, v]))))
+        # one step may fail: when it has changed the rows that bind, the next one is right
+        return (stalled < 2) & (rounds < limit) & (smallest > 1e3 * eps * (1 + _size(jnp.concatenate(best))))
 
-    start = (jnp.int32(0), x, v, error(x, v), jnp.array(True))
-    _, x, v, _, _ = jax.lax.while_loop(unfinished, newton, vary_like((program, point), start))
+    begin = vary_like((program, point), (x, v))
+    start = (jnp.int32(0), begin, begin, error(*begin), jnp.int32(0))
+    _, _, (x, v), _, _ = jax.lax.while_loop(unfinished, newton, start)
     s = program.cone.project(v, mu)
     return x, s, s - v
