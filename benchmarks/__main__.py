@@ -1,15 +1,18 @@
-"""`python -m benchmarks sets | families | first_call`: see README.md beside this file."""
+"""`python -m benchmarks COMMAND`: the commands are described in README.md beside this file."""
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from benchmarks import families, first_call, plots, problem_files, report
+from benchmarks import derivatives, families, first_call, gradients, plots, problem_files, report, single_precision
+from benchmarks.derivative_peers import PEERS
+from benchmarks.derivative_setting import COLUMNS
+from benchmarks.gradient_solvers import SOLVERS as GRADIENT_SOLVERS
 from benchmarks.programs import Program
 from benchmarks.registry import SOLVERS
 from benchmarks.runner import Row, Settings, run
-from benchmarks.worker import Surroundings
+from benchmarks.worker import Surroundings, missing
 
 
 def main() -> None:
@@ -45,7 +48,45 @@ def parser() -> argparse.ArgumentParser:
     first.add_argument("--threads", type=int, default=0, help="threads of each solver; 0: not limited")
     first.add_argument("--timeout", type=float, default=300.0)
     first.add_argument("--json", help="file to write the results to")
+    add_derivatives(commands.add_parser("derivatives", help="which derivatives are right: classes x transforms"))
+    single = commands.add_parser("float32", help="what single precision reaches")
+    single.set_defaults(run=lambda arguments: print(single_precision.markdown(single_precision.measure())))
+    add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
     return top
+
+
+def add_derivatives(command: argparse.ArgumentParser) -> None:
+    """What `derivatives` can be told."""
+    command.set_defaults(run=run_derivatives)
+    command.add_argument("--solvers", type=listed, default=["convexjax"], help=f"all, or of {', '.join(PEERS)}")
+    command.add_argument("--cases", type=listed, default=list(derivatives.CASES), help=", ".join(derivatives.CASES))
+    command.add_argument("--columns", type=listed, default=list(COLUMNS), help=", ".join(COLUMNS))
+    command.add_argument("--tolerance", type=float, help="of the solves of convexjax; its default if not given")
+    command.add_argument("--polish", action="store_true", help="polish the solutions of convexjax")
+    command.add_argument("--timeout", type=float, default=300.0, help="seconds for one cell, compilation included")
+    command.add_argument("--threads", type=int, default=0, help="threads of each solver; 0: not limited")
+    command.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
+    command.add_argument("--markdown", help="file to write the tables to")
+    command.add_argument("--json", help="file to write the results to")
+
+
+def add_gradients(command: argparse.ArgumentParser) -> None:
+    """What `gradients` can be told."""
+    command.set_defaults(run=run_gradients)
+    command.add_argument("--solvers", type=listed, default=["all"], help=f"all, or of {', '.join(GRADIENT_SOLVERS)}")
+    command.add_argument("--cases", type=listed, default=list(gradients.CASES), help=", ".join(gradients.CASES))
+    command.add_argument("--tol", type=float, default=1e-4, help="relative error of a lane that counts as right")
+    command.add_argument("--repeats", type=int, default=7)
+    command.add_argument("--timeout", type=float, default=300.0, help="seconds for one answer, compilation included")
+    command.add_argument("--threads", type=int, default=1, help="threads of each solver; 0: not limited")
+    command.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
+    command.add_argument("--markdown", help="file to write the tables to")
+    command.add_argument("--json", help="file to write the results to")
+
+
+def listed(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in text.split(",")]
 
 
 def add_common(command: argparse.ArgumentParser, threads: int, repeats: int) -> None:
@@ -107,6 +148,66 @@ def run_first_call(arguments: argparse.Namespace) -> None:
         settings = Settings(solvers=("convexjax", "qpax"), surroundings=Surroundings(threads=arguments.threads))
         content = {"machine": report.machine(settings), "rows": rows}
         Path(arguments.json).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def run_derivatives(arguments: argparse.Namespace) -> None:
+    """The table of derivatives; the exit status says whether all of convexjax's hold."""
+    solvers = chosen(arguments.solvers, PEERS, "solver")
+    names, columns = chosen(arguments.cases, derivatives.CASES, "case"), chosen(arguments.columns, COLUMNS, "column")
+    around = Surroundings(threads=arguments.threads, cache=arguments.cache)
+    cells: list[derivatives.Cell] = []
+    oracles: list[derivatives.Oracle] = []
+    options = {"tolerance": arguments.tolerance, "polish": arguments.polish}
+    for found in derivatives.measure(solvers, names, columns, options, arguments.timeout, around):
+        print(derivatives.line(found), flush=True)
+        if isinstance(found, derivatives.Cell):
+            cells.append(found)
+        else:
+            oracles.append(found)
+    skipped = [f"{name}: not installed ({PEERS[name].missing})" for name in solvers if PEERS[name].missing]
+    print("", derivatives.text_tables(cells), "", derivatives.LEGEND, *skipped, sep="\n")
+    facts = report.facts(around, derivatives.packages(solvers))
+    write(arguments, derivatives.markdown_tables(cells), {"machine": facts} | derivatives.record(cells, oracles))
+    raise SystemExit(0 if derivatives.holds(cells) else 1)
+
+
+def run_gradients(arguments: argparse.Namespace) -> None:
+    """The cost of gradients; the exit status says whether convexjax's are right and as cheap as wanted."""
+    solvers = chosen(arguments.solvers, GRADIENT_SOLVERS, "solver")
+    names = chosen(arguments.cases, gradients.CASES, "case")
+    around = Surroundings(threads=arguments.threads, cache=arguments.cache)
+    tables, results = [], []
+    for answers, own in gradients.measure(names, solvers, arguments.repeats, arguments.tol, arguments.timeout, around):
+        results += own
+        tables.append((gradients.title(answers), gradients.rows(own)))
+        print(f"\n{tables[-1][0]}\n{report.aligned(tables[-1][1])}", flush=True)
+    absent = {name: missing(GRADIENT_SOLVERS[name].packages) for name in solvers}
+    skipped = [f"{name}: not installed ({packages})" for name, packages in absent.items() if packages]
+    print("", gradients.legend(arguments.tol), *skipped, sep="\n")
+    facts = report.facts(around, gradients.packages(solvers))
+    text = "\n\n".join(f"{title}\n\n{report.markdown(rows)}" for title, rows in tables) + "\n"
+    write(arguments, text, {"machine": facts, "results": gradients.record(results)})
+    raise SystemExit(0 if gradients.holds(results) else 1)
+
+
+def chosen(names: list[str], known: Iterable[str], kind: str) -> list[str]:
+    """The names, checked; "all" stands for all that are known."""
+    names = list(known) if names == ["all"] else names
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SystemExit(f"unknown {kind} {', '.join(unknown)}; known: {', '.join(known)}")
+    return names
+
+
+def write(arguments: argparse.Namespace, markdown: str, content: dict) -> None:
+    """The files that were asked for, and a line about the machine."""
+    facts = content["machine"]
+    versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    print(f"{facts['processor']}, {facts['cores']} cores, threads: {facts['threads per solver']}; {versions}")
+    if arguments.markdown:
+        Path(arguments.markdown).write_text(markdown)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(report.finite(content), indent=1, allow_nan=False) + "\n")
 
 
 def compare(programs: Iterator[tuple[str, Program]], arguments: argparse.Namespace) -> list[Row]:

@@ -11,6 +11,7 @@ from statistics import median
 
 from benchmarks.registry import SOLVERS
 from benchmarks.runner import Row, Settings
+from benchmarks.worker import Surroundings
 
 SHIFT = 0.01  # seconds added in the shifted geometric mean, so that the smallest problems do not decide it
 
@@ -75,10 +76,10 @@ def print_tables(rows: list[Row], settings: Settings) -> None:
         f"false claims miss ten times their solver's tolerance, or the reference.\nmean: shifted geometric mean "
         f"({SHIFT:g} s), where an answer that is not certified counts as the time limit ({settings.timeout:g} s)."
     )
-    facts = machine(settings)
-    versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    known = machine(settings)
+    versions = ", ".join(f"{package} {version}" for package, version in known["versions"].items())
     print(
-        f"{facts['processor']}, {facts['cores']} cores, threads per solver: {facts['threads per solver']}; {versions}"
+        f"{known['processor']}, {known['cores']} cores, threads per solver: {known['threads per solver']}; {versions}"
     )
 
 
@@ -103,15 +104,32 @@ def _rank(missed: int, seconds: float, solver: str, count: int) -> str:
 
 def machine(settings: Settings) -> dict:
     """Processor, cores, threads and the versions of everything measured."""
-    packages = dict.fromkeys([SOLVERS[name].package for name in settings.solvers] + ["jax", "numpy", "scipy"])
+    return facts(settings.surroundings, [SOLVERS[name].package for name in settings.solvers])
+
+
+def facts(surroundings: Surroundings, packages: Iterable[str]) -> dict:
+    """Processor, cores, threads and the versions of these packages."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
-        "threads per solver": settings.surroundings.threads or "not limited",
+        "threads per solver": surroundings.threads or "not limited",
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {package: version_of(package) for package in packages},
+        "versions": {package: version_of(package) for package in dict.fromkeys([*packages, "jax", "numpy", "scipy"])},
     }
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """A table of texts, the first column on the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    pad = lambda i, text: text.ljust(widths[i]) if i == 0 else text.rjust(widths[i])
+    return "\n".join("  ".join(pad(i, text) for i, text in enumerate(row)).rstrip() for row in rows)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """The same in markdown; the first row is the head."""
+    head, *lines = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *lines])
 
 
 def processor() -> str:
@@ -145,14 +163,15 @@ def write_json(path: str, rows: list[Row], settings: Settings) -> None:
         "tables": tables(rows, settings),
         "rows": [row.record() for row in rows],
     }
-    Path(path).write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+    Path(path).write_text(json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
 
 
-def _finite(value):
+def finite(value):
+    """The same for JSON, with None for infinities and NaN."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -3,9 +3,11 @@
 The process lives on between programs, so that what a solver compiled for a shape serves the next program of that shape.
 """
 
+import importlib.util
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.programs import Answer, Program
@@ -41,12 +43,52 @@ class Surroundings:
                 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-self.threads :])
 
 
+class NoAnswer(Exception):
+    """The process ran past the time limit, or it crashed."""
+
+
+class Child:
+    """A process running `target(*arguments, pipe)`, which answers one message at a time."""
+
+    def __init__(self, target: Callable, arguments: tuple, timeout: float):
+        self.target, self.arguments, self.timeout = target, arguments, timeout
+        self._process = None
+
+    def ask(self, message):
+        """The answer; without one the process is ended, and the next message starts a new one."""
+        if self._process is None:
+            self._start()
+        try:
+            self._pipe.send(message)
+            if self._pipe.poll(self.timeout):
+                return self._pipe.recv()
+            note = "time limit"
+        except (EOFError, OSError):
+            note = "crashed"
+        self.stop()
+        raise NoAnswer(note)
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, end = context.Pipe()
+        self._process = context.Process(target=self.target, args=(*self.arguments, end), daemon=True)
+        self._process.start()
+        end.close()
+
+
 class Worker:
     """A process that solves with one solver."""
 
     def __init__(self, solver: str, surroundings: Surroundings, timeout: float):
-        self.solver, self.surroundings, self.timeout = solver, surroundings, timeout
-        self._process = None
+        self._child = Child(serve, (solver, surroundings), timeout)
+        self.stop = self._child.stop
 
     def first(self, program: Program, tolerance: float) -> Run:
         """Hand the program over and solve it for the first time (compilation included, imports not)."""
@@ -56,32 +98,41 @@ class Worker:
         """Solve the same program once more."""
         return self._ask(None)
 
-    def stop(self) -> None:
-        """End the process; the next call starts a new one."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process = None
-
     def _ask(self, message) -> Run:
-        if self._process is None:
-            self._start()
         try:
-            self._pipe.send(message)
-            if self._pipe.poll(self.timeout):
-                return self._pipe.recv()
-            note, seconds = "time limit", self.timeout
-        except (EOFError, OSError):
-            note, seconds = "crashed", 0.0
-        self.stop()
-        return Run(Answer(claim="failed"), seconds, note)
+            return self._child.ask(message)
+        except NoAnswer as error:
+            seconds = self._child.timeout if str(error) == "time limit" else 0.0
+            return Run(Answer(claim="failed"), seconds, str(error))
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, child = context.Pipe()
-        self._process = context.Process(target=serve, args=(self.solver, self.surroundings, child), daemon=True)
-        self._process.start()
-        child.close()
+
+@dataclass(frozen=True)
+class Failure:
+    """What a handler raised: the class of the exception and its text on one line."""
+
+    kind: str
+    text: str
+
+
+def serve_handler(make: Callable, arguments: tuple, surroundings: Surroundings, pipe) -> None:
+    """A loop inside a process: `make(*arguments)` answers the messages; an exception is answered by a `Failure`."""
+    surroundings.enter()
+    handler = None
+    while True:
+        try:
+            message = pipe.recv()
+        except EOFError:
+            return
+        try:
+            handler = handler or make(*arguments)
+            pipe.send(handler(message))
+        except Exception as error:
+            pipe.send(Failure(type(error).__name__, " ".join(str(error).split())[:300]))
+
+
+def missing(packages: tuple[str, ...]) -> str:
+    """Those of the packages that are not installed."""
+    return ", ".join(name for name in packages if importlib.util.find_spec(name) is None)
 
 
 def serve(solver: str, surroundings: Surroundings, pipe) -> None:
