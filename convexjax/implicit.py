@@ -265,8 +265,7 @@ def sharpen(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
         # one step may fail: when it has changed the rows that bind, the next one is right
         return (stalled < 2) & (rounds < limit) & (smallest > 1e3 * eps * (1 + _size(jnp.concatenate(best))))
 
-    begin = vary_like((program, point), (x, v))
-    start = (jnp.int32(0), begin, begin, error(*begin), jnp.int32(0))
-    _, _, (x, v), _, _ = jax.lax.while_loop(unfinished, newton, start)
+    start = (jnp.int32(0), (x, v), (x, v), error(x, v), jnp.int32(0))
+    _, _, (x, v), _, _ = jax.lax.while_loop(unfinished, newton, vary_like((program, point), start))
     s = program.cone.project(v, mu)
     return x, s, s - v

@@ -20,10 +20,9 @@ def reductions(sums: tuple = (), maxima: tuple = ()) -> list[jax.Array]:
     One reduction with many operands compiles several times faster than as many reductions, and runs as one loop.
     """
     vectors = (*sums, *maxima)
-    zeros = tuple(jnp.zeros((), v.dtype) for v in vectors)
+    zeros, k = tuple(jnp.zeros((), v.dtype) for v in vectors), len(sums)
 
     def combine(a, b):
-        k = len(sums)
         return (*map(jax.lax.add, a[:k], b[:k]), *map(jax.lax.max, a[k:], b[k:]))
 
     return list(jax.lax.reduce(vectors, zeros, combine, (0,)))
