@@ -45,6 +45,8 @@ REFINEMENT_STEPS = 30
 # Most Newton steps that bring a point to F = 0 before it is differentiated: from a solution, and from there to a point
 # of the central path.
 NEWTON_STEPS, CENTRAL_STEPS = 5, 60
+# Largest entry of F, relative to that of the point or one, at which it ends.
+SHARP = {"float64": 2e-13, "float32": 4e-6}
 # Distance from a kink of the projection, in the solver's units, within which a derivative does not count as unique.
 KINK = 1e-6
 
@@ -242,7 +244,7 @@ def sharpen(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
     x, s, z = point
     v = s - z
     steps = jnp.asarray([1.0] if mu is None else 0.5 ** np.arange(0, 12, 2), x.dtype)
-    eps = jnp.finfo(x.dtype).eps
+    sharp = SHARP[x.dtype.name]
 
     def error(x, v):
         return _size(jnp.concatenate(residual(program, x, v, mu)))
@@ -263,7 +265,7 @@ def sharpen(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
         rounds, _, best, smallest, stalled = state
         limit = NEWTON_STEPS if mu is None else CENTRAL_STEPS
         # one step may fail: when it has changed the rows that bind, the next one is right
-        return (stalled < 2) & (rounds < limit) & (smallest > 1e3 * eps * (1 + _size(jnp.concatenate(best))))
+        return (stalled < 2) & (rounds < limit) & (smallest > sharp * (1 + _size(jnp.concatenate(best))))
 
     start = (jnp.int32(0), (x, v), (x, v), error(x, v), jnp.int32(0))
     _, _, (x, v), _, _ = jax.lax.while_loop(unfinished, newton, vary_like((program, point), start))

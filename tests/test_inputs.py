@@ -366,12 +366,13 @@ def test_the_tolerance_of_float32_can_be_set():
 # ----------------------------------------------------------------------------- options
 
 NAMES = ["tolerance", "tolerance_almost", "tolerance_infeasible", "max_iters", "equilibrate", "refinement_steps"]
+DERIVATIVE_NAMES = ["smoothing", "derivative", "failed_derivative", "check_derivative", "polish"]
 
 
 def test_an_unknown_option_lists_the_options():
     with pytest.raises((ValueError, TypeError), match="tolerence") as error:
         cj.Options(tolerence=1e-3)
-    for name in [*NAMES, "history", "verbose"]:
+    for name in [*NAMES, "history", "verbose", *DERIVATIVE_NAMES]:
         assert name in str(error.value)
 
 
@@ -397,6 +398,21 @@ def test_tolerances_that_cannot_be_met(name, value):
         ("history", True),
         ("equilibrate", 1),
         ("verbose", "yes"),
+        ("smoothing", 0),
+        ("smoothing", -1e-3),
+        ("smoothing", np.nan),
+        ("smoothing", None),
+        ("smoothing", np.ones(2)),
+        ("smoothing", "small"),
+        ("derivative", "smooth"),
+        ("derivative", None),
+        ("derivative", True),
+        ("failed_derivative", "inf"),
+        ("failed_derivative", 0),
+        ("check_derivative", 1),
+        ("check_derivative", "yes"),
+        ("polish", 1),
+        ("polish", None),
     ],
 )
 def test_options_that_make_no_sense(name, value):
