@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 
-def perturbed(argmin: Callable, key: jax.Array, *, sigma: float = 0.1, num_samples: int = 64) -> Callable:
+def perturbed(argmin: Callable, key: jax.Array, *, sigma: float | jax.Array = 0.1, num_samples: int = 64) -> Callable:
     """The function `c -> mean of argmin(c + sigma Z)` over samples, differentiable in c.
 
     Arguments:
