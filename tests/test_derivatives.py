@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import solved_program
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 import convexjax as cj
@@ -467,3 +469,72 @@ def test_random_programs_have_finite_gradients_and_right_ones_where_unique():
     assert good.sum() >= 100
     error = np.abs(along - expected)[good] / np.maximum(1, np.abs(expected[good]))
     assert error.max() < 1e-4, (np.flatnonzero(good)[error > 1e-4], error[error > 1e-4])
+
+
+SIX_CONES = CONES["mix"]
+LANES_OF_SIX = 100
+
+
+def random_cone_program(rng, kind):
+    """A program over six cones from a known solution, with as many conditions as variables, more or fewer; integer
+    data, rows that repeat and columns of zeros among them."""
+    n = 6
+    program, _ = solved_program(rng, n, SIX_CONES(ALPHA["mix"]), rank=(n, n, n // 2, 0)[kind % 4])
+    P, q, A, b = program
+    if kind % 5 == 1:
+        A, b = np.round(A), np.round(b)
+    if kind % 5 == 2:
+        A[5], b[5] = A[4], b[4]  # the two rows of inequalities
+    if kind % 5 == 3:
+        A[:, 0] = 0
+    return {"P": P, "q": q, "A": A, "b": b, "alpha": rng.uniform(0.2, 0.8, 1)}
+
+
+@lru_cache
+def derivatives_over_six_cones():
+    """For a batch of programs and directions: gradients, derivatives along the directions, values at moved data,
+    status and uniqueness."""
+    weights = np.random.default_rng(1).normal(size=6)
+
+    def f(d):
+        solution = cj.solve_conic(d["P"], d["q"], d["A"], d["b"], SIX_CONES(d["alpha"]), options=CHECKED)
+        return weights @ solution.x, (solution.status, solution.info.derivative_unique)
+
+    def run(d, direction):
+        gradient, (status, unique) = jax.grad(f, has_aux=True)(d)
+        along = sum(jnp.sum(gradient[name] * direction[name]) for name in d)
+        return gradient, along, status, unique
+
+    def moved(d, direction, steps):
+        return jax.vmap(lambda t: f(jax.tree.map(lambda v, e: v + t * e, d, direction)))(steps)
+
+    return jax.jit(jax.vmap(run)), jax.jit(jax.vmap(moved, (0, 0, None)))
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([1.0, 10.0, 0.1]))
+def test_random_programs_over_six_cones(seed, size):
+    run, moved = derivatives_over_six_cones()
+    rng = np.random.default_rng(seed)
+    problems = [random_cone_program(rng, kind) for kind in range(LANES_OF_SIX)]
+    problems = batched([p | {"b": size * p["b"], "P": p["P"] / size} for p in problems])
+    directions = {name: rng.normal(size=v.shape) / np.sqrt(v[0].size) for name, v in problems.items()}
+    # stays in the range of P, so that P stays positive semidefinite
+    directions["P"] = problems["P"] @ (directions["P"] + directions["P"].transpose(0, 2, 1)) @ problems["P"] / 10
+    directions["alpha"] = 0.1 * directions["alpha"]
+    gradient, along, status, unique = run(problems, directions)
+    for name, value in gradient.items():
+        assert np.isfinite(value).all(), name
+    # a kink may be near: right is what agrees with differences over some step
+    errors, known = [], np.zeros(LANES_OF_SIX, bool)
+    for step in (1e-4, 1e-5, 1e-6, 1e-7):
+        values, (statuses, _) = moved(problems, directions, jnp.asarray(step * STENCIL))
+        usable = np.asarray((statuses == Status.SOLVED).all(1))
+        expected = np.asarray(values) @ WEIGHTS / step
+        error = np.abs(along - expected) / np.maximum(1, np.abs(expected))
+        errors.append(np.where(usable, error, np.inf))
+        known |= usable
+    judged = np.asarray(unique & (status == Status.SOLVED)) & known
+    assert judged.sum() >= 20
+    wrong = np.min(errors, 0)[judged] > 1e-4
+    assert not wrong.any(), (np.flatnonzero(judged)[wrong], np.array(errors)[:, judged][:, wrong])
