@@ -119,14 +119,14 @@ def _attach_value_jvp(primals, tangents):
 
 
 def is_unique(program: ConeProgram, point: tuple) -> jax.Array:
-    """Whether the derivative of the solution is: pi has no kink nearby, and (1) is not singular, that is, leaves
-    nothing of a right-hand side without special position."""
+    """Whether the derivative of the solution is: pi has no kink nearby, and (1) is not singular, nor so nearly
+    so that its solution is lost in rounding errors: it leaves nothing of a right-hand side without special position."""
     x, s, z = sharpen(program, point, None)
     system = factor(program, s - z, None)
     right = jnp.asarray(np.random.default_rng(0).normal(size=x.size + s.size), x.dtype)
     _, left = _refine(system, vary_like((program, point), right))
     kinked = program.cone.near_kink(s - z, jnp.asarray(max(KINK, 10 * jnp.finfo(x.dtype).eps), x.dtype))
-    return ~kinked & (_size(left) < jnp.finfo(x.dtype).eps ** 0.25)
+    return ~kinked & (_size(left) < jnp.finfo(x.dtype).eps ** 0.4)
 
 
 # ----------------------------------------------------------------------------- the linear system

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import hypothesis
 import jax
+import pytest
 
 # The process is the tests' own. What runs in float32 by default is tested with float32 data or in a process of its own.
 jax.config.update("jax_enable_x64", True)
@@ -15,6 +16,15 @@ jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / "
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
-# Compilation makes the first example slow, so there is no deadline.
-hypothesis.settings.register_profile("convexjax", deadline=None, max_examples=20, derandomize="CI" in os.environ)
+# Compilation makes the first example slow, so there is no deadline. The examples are the same in every run, so that a
+# change is judged by itself; `--hypothesis-profile=explore` draws new ones.
+hypothesis.settings.register_profile("convexjax", deadline=None, max_examples=20, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=100)
 hypothesis.settings.load_profile("convexjax")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs():
+    """Every compiled program holds memory maps, of which Linux allows a process 65530: one over, and it dies."""
+    yield
+    jax.clear_caches()
