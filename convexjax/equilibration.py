@@ -55,7 +55,8 @@ class Equilibration:
 
     def scale_point(self, x, s, z):
         """A point in the user's units to the solver's."""
-        return x / (self.beta * self.D), s * self.E / self.beta, z * (self.c * self.beta) / self.E
+        s = jnp.where(self.dropped, self.b_dropped, s * self.E) / self.beta
+        return x / (self.beta * self.D), s, z * (self.c * self.beta) / self.E
 
     def unscale_point(self, x, s, z):
         """A point in the solver's units to the user's."""
@@ -84,7 +85,8 @@ def equilibration(program: ConeProgram, enabled: bool) -> Equilibration:
     if enabled:
         D, E, norms_P = _ruiz(program.P, dense, diagonals, program.cone)
     else:
-        D, E, norms_P = jnp.ones(n, dtype), jnp.ones(m, dtype), jnp.ones(n, dtype)
+        D, E = jnp.ones(n, dtype), jnp.ones(m, dtype)
+        norms_P = jnp.zeros(n, dtype) if program.P is None else jnp.sqrt(jnp.sum(program.P * program.P, 0))
     # bounds keep unit coefficients: E = 1/D there
     E = jnp.concatenate([E] + [1 / D] * len(diagonals))
     q, b = D * program.q, jnp.where(dropped, 0, E * program.b)

@@ -45,6 +45,9 @@ class Options:
 
     Static (each value compiles once):
 
+    - `method`: "auto", the interior point, and in batches (`vmap`) of small quadratic programs with positive definite P
+      the active set (`active_set.py`) with the interior point behind it; "interior_point", that alone; or "active_set",
+      for a single small quadratic program, too, which takes longer to compile and less time to run.
     - `derivative`: "exact", that of the solution, or "smoothed", that of the point of the central path at `smoothing`,
       which also sees constraints that do not bind yet (`implicit.py`). The values are those of the solution.
     - `failed_derivative`: "zero" or "nan", the derivatives of a lane that is not solved.
@@ -66,6 +69,7 @@ class Options:
     tolerance_infeasible: float | jax.Array | None = None
     max_iters: int | jax.Array = 200
     smoothing: float | jax.Array = 1e-3
+    method: str = _static("auto")
     derivative: str = _static("exact")
     failed_derivative: str = _static("zero")
     check_derivative: bool = _static(False)
@@ -99,7 +103,12 @@ class Options:
                 raise ValueError(f"options.{name} must be a Python int >= 0 (it is static), got {value!r}.")
         if not _is_number(self.smoothing, lambda v: v > 0):
             raise ValueError(f"options.smoothing must be a positive number, got {self.smoothing!r}.")
-        for name, choices in (("derivative", ("exact", "smoothed")), ("failed_derivative", ("zero", "nan"))):
+        choices_of = {
+            "method": ("auto", "interior_point", "active_set"),
+            "derivative": ("exact", "smoothed"),
+            "failed_derivative": ("zero", "nan"),
+        }
+        for name, choices in choices_of.items():
             value = getattr(self, name)
             if not isinstance(value, str) or value not in choices:
                 raise ValueError(f"options.{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")

@@ -1,15 +1,17 @@
 """One entry for every named problem: scale, run, unscale, and say what was proved."""
 
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from convexjax import interior_point
+from convexjax import active_set, interior_point
+from convexjax.batches import in_chunks
 from convexjax.cone_program import ConeProgram, is_convex
 from convexjax.embedding import Claims, Point, Units, measure, units_of, unpack
-from convexjax.equilibration import Equilibration, equilibration
+from convexjax.equilibration import equilibration
 from convexjax.implicit import attach, attach_value, is_unique, sharpen
 from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
@@ -31,68 +33,178 @@ def solve(program: ConeProgram, options: Options, warm_start: tuple | None = Non
     """Solve a cone program. `warm_start` is a guess (x, s, z) in the user's units."""
     program = vary_like(program, program)
     data, guess, options = jax.lax.stop_gradient((program, warm_start, options))
-    scaling = equilibration(data, options.equilibrate)
-    scaled = scaling.scale(data)
-    point, objective, status, info = _run(scaled, scaling, options, guess)
+    if _may_walk(data, options, guess):
+        answer = _walk_or_interior_point(data, options)
+    else:
+        answer = _interior_point(data, options, guess)
+    return _differentiable(program, options, answer)
 
-    # Derivatives are attached in the solver's units, with the scaling held fixed: it cancels. A lane without a solution
-    # is cut off from them on both sides.
-    solved = Status.SOLVED.holds(status) | Status.ALMOST_SOLVED.holds(status)
-    smoothing = None
-    if options.derivative == "smoothed":
-        smoothing = jnp.asarray(options.smoothing, program.q.dtype) * scaling.c
+
+# ----------------------------------------------------------------------------- derivatives
+
+
+def _differentiable(program: ConeProgram, options: Options, answer: ConeSolution) -> ConeSolution:
+    """The answer as a function of the program. A lane without a solution is cut off from it on both sides."""
+    solved = Status.SOLVED.holds(answer.status) | Status.ALMOST_SOLVED.holds(answer.status)
+    weight = jnp.where(solved, 1, jnp.nan).astype(program.q.dtype)
     if options.failed_derivative == "nan":
-        program = scale_tangent(program, jnp.where(solved, 1, jnp.nan).astype(program.q.dtype))
+        program = scale_tangent(program, weight)
     fill = lambda tree: jax.tree.map(lambda leaf: jnp.where(solved, leaf, 0.5), tree)
-    attached, attached_point = scaling.scale(fill(program)), fill(point)
+    filled, point, objective = fill(program), fill((answer.x, answer.s, answer.z)), fill(answer.objective)
+    info = answer.info
     if options.check_derivative:
-        info = replace(info, derivative_unique=solved & is_unique(*jax.lax.stop_gradient((attached, attached_point))))
-    attached_point = attach(attached, attached_point, smoothing)
-    value = attach_value(attached, attached_point, jnp.where(solved, objective * scaling.c, 0)) / scaling.c
-    x, s, z = (jnp.where(solved, new, old) for new, old in zip(attached_point, point, strict=True))
-    x, s, z = scaling.unscale_point(x, s, z)
-    # the dropped rows have the slack of their infinite bound
-    s = jnp.where(scaling.dropped, data.b, s)
-    answer = ConeSolution(x, s, z, jnp.where(solved, value, objective), status, info)
-    if options.failed_derivative == "nan":
-        answer = scale_tangent(answer, jnp.where(solved, 1, jnp.nan).astype(program.q.dtype))
+        data = jax.lax.stop_gradient(filled)
+        scaling = equilibration(data, options.equilibrate)
+        info = replace(info, derivative_unique=solved & is_unique(scaling.scale(data), scaling.scale_point(*point)))
+    found = answer.x, answer.s, answer.z, answer.objective
+    attached = _attach(options.equilibrate, options.derivative, filled, point, objective, options.smoothing)
+    x, s, z, objective = (jnp.where(solved, new, old) for new, old in zip(attached, found, strict=True))
+    answer = ConeSolution(x, s, z, objective, answer.status, info)
+    return scale_tangent(answer, weight) if options.failed_derivative == "nan" else answer
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _attach(equilibrate: bool, derivative: str, program: ConeProgram, point: tuple, objective, smoothing) -> tuple:
+    """(x, s, z, objective) as functions of `program`, in the user's units: `implicit.attach` in the solver's, with the
+    scaling held fixed, for it cancels. Nothing is computed that is not differentiated."""
+    return *point, objective
+
+
+@_attach.defjvp
+def _attach_jvp(equilibrate, derivative, primals, tangents):
+    (program, point, objective, smoothing), (dprogram, *_) = primals, tangents
+    scaling = equilibration(jax.lax.stop_gradient(program), equilibrate)
+    scaled_point = scaling.scale_point(*point)
+    mu = jnp.asarray(smoothing, program.q.dtype) * scaling.c if derivative == "smoothed" else None
+
+    def of_program(program):
+        scaled = scaling.scale(program)
+        attached = attach(scaled, scaled_point, mu)
+        value = attach_value(scaled, attached, objective * scaling.c) / scaling.c
+        x, s, z = scaling.unscale_point(*attached)
+        # the dropped rows have the slack of their infinite bound
+        return x, jnp.where(scaling.dropped, point[1], s), z, value
+
+    return jax.jvp(of_program, (program,), (dprogram,))
+
+
+# ----------------------------------------------------------------------------- batches of small quadratic programs
+
+# Lanes of a chunk, at most; and the most bytes that the tableaus of a chunk take, which is what fits into a cache.
+LARGEST_CHUNK, CHUNK_BYTES = 64, 400_000
+
+
+def _may_walk(program: ConeProgram, options: Options, guess: tuple | None) -> bool:
+    """Whether `active_set` may solve the program, as far as the structure says."""
+    plain = guess is None and not options.verbose and not options.history
+    return options.method != "interior_point" and plain and active_set.applies(program)
+
+
+@jax.custom_batching.custom_vmap
+def _walk_or_interior_point(program: ConeProgram, options: Options) -> ConeSolution:
+    """The interior point, under `vmap` the active set first and the interior point for what that does not prove."""
+    if options.method == "active_set":
+        batch = jax.tree.map(lambda leaf: leaf[None], program)
+        answers = _walk_lanes((batch, options), jax.tree.map(lambda _: True, program), False, 1)
+        return jax.tree.map(lambda leaf: leaf[0], answers)
+    return _interior_point(program, options, None)
+
+
+@_walk_or_interior_point.def_vmap
+def _(lanes, batched, program, options):
+    rows = program.b.shape[-1]
+    fitting = CHUNK_BYTES // (rows * rows * program.b.dtype.itemsize)
+    chunk = max(4, min(fitting, LARGEST_CHUNK)) if jax.default_backend() == "cpu" else lanes
+    answers = in_chunks(
+        lambda arguments, lanes: _walk_lanes(arguments, *batched, lanes), (program, options), batched, lanes, chunk
+    )
+    return answers, jax.tree.map(lambda _: True, answers)
+
+
+def _walk_lanes(arguments: tuple, program_batched, options_batched, lanes: int) -> ConeSolution:
+    """Answers of a batch by the active set where they are proved, else by the interior point."""
+    program, options = arguments
+    candidates = active_set.solve(program, program_batched, lanes, options.max_iters)
+    axis = lambda flag: 0 if flag else None
+    axes = jax.tree.map(axis, program_batched), jax.tree.map(axis, options_batched)
+    return jax.vmap(_proved_or_interior_point, (*axes, 0))(program, options, candidates)
+
+
+def _proved_or_interior_point(program: ConeProgram, options: Options, candidate: active_set.Candidate) -> ConeSolution:
+    """The candidate, if it is proved. A loop of at most one round is what `vmap` skips if no lane needs it."""
+    unscaled = equilibration(program, False)
+    x, s, z, infeasible, steps = candidate
+    one = jnp.ones((), program.q.dtype)
+    _, claims = measure(unscaled.scale(program), units_of(unscaled), Point(x, s, z, one, 0 * one))
+    tolerance, _, tolerance_infeasible = options.tolerances(one.dtype)
+    solved = ~infeasible & (jnp.maximum(jnp.maximum(claims.primal, claims.dual), claims.gap) <= tolerance)
+    impossible = infeasible & (claims.primal_infeasible <= tolerance_infeasible)
+    status = jnp.where(impossible, jnp.int32(Status.PRIMAL_INFEASIBLE), jnp.int32(Status.SOLVED))
+    # a certificate is scaled so that its constant is -1
+    constant = jnp.sum(jnp.where(z == 0, 0, -program.b * z))
+    z = z / jnp.where(impossible, constant, 1)
+    s = jnp.where(unscaled.dropped, program.b, s)
+    answer = _answer((x, s, z), claims, claims.objective, status, steps, None)
+    start = vary_like((program, options, candidate), (solved | impossible, answer))
+    _, answer = jax.lax.while_loop(
+        lambda state: ~state[0],
+        lambda state: (state[0] | True, _interior_point(program, options, None, needed=~state[0])),
+        start,
+    )
     return answer
 
 
-def _run(program: ConeProgram, scaling: Equilibration, options: Options, guess: tuple | None) -> tuple:
-    """The point (x, s, z) in the solver's units, the objective in the user's, status and info."""
-    units = units_of(scaling)
-    begin = interior_point.start(program)
+# ----------------------------------------------------------------------------- the interior point
+
+
+def _interior_point(
+    program: ConeProgram, options: Options, guess: tuple | None, needed: jax.Array | bool = True
+) -> ConeSolution:
+    """Scale, run, unscale. If not `needed`, no iteration is made, and the answer means nothing."""
+    scaling = equilibration(program, options.equilibrate)
+    scaled, units = scaling.scale(program), units_of(scaling)
+    begin = interior_point.start(scaled)
     if guess is not None:
-        begin = _warm(program, units, begin, scaling.scale_point(*guess))
+        begin = _warm(scaled, units, begin, scaling.scale_point(*guess))
     # NaN in P makes its factor NaN, too, and is found by the loop
-    convex = is_convex(program.P, scaling.size_P) | ~jnp.isfinite(scaling.size_P)
+    convex = is_convex(scaled.P, scaling.size_P) | ~jnp.isfinite(scaling.size_P)
     status = jnp.where(convex, jnp.int32(Status.UNSOLVED), jnp.int32(Status.NONCONVEX))
-    state = interior_point.run(program, units, options, begin, status)
+    status = jnp.where(needed, status, jnp.int32(Status.SOLVED))
+    state = interior_point.run(scaled, units, options, begin, status)
 
     status = state.status
     failed = Status.NUMERICAL_ERROR.holds(status) & (state.num_iters == 0)
     primal_infeasible, dual_infeasible = Status.PRIMAL_INFEASIBLE.holds(status), Status.DUAL_INFEASIBLE.holds(status)
     is_certificate = primal_infeasible | dual_infeasible
-    point = unpack(program, jnp.where(is_certificate, state.point, state.best))
+    point = unpack(scaled, jnp.where(is_certificate, state.point, state.best))
     claims = Claims(*jnp.where(is_certificate, state.claims, state.best_claims))
     z = jnp.where(scaling.dropped, 0, point.z)
     # a certificate is scaled so that its constant is -1 in the user's units
-    constant = jnp.where(primal_infeasible, -program.b @ z, -program.q @ point.x) / scaling.c
+    constant = jnp.where(primal_infeasible, -scaled.b @ z, -scaled.q @ point.x) / scaling.c
     size = jnp.where(is_certificate, constant, point.tau)
     size = jnp.where(failed, jnp.nan, size)
     x, s, z = point.x / size, point.s / size, z / size
     if options.polish:
-        x, s, z, claims, status = _polish(program, units, options, (x, s, z), claims, status)
-    objective = jnp.where(primal_infeasible, jnp.inf, jnp.where(dual_infeasible, -jnp.inf, claims.objective))
+        x, s, z, claims, status = _polish(scaled, units, options, (x, s, z), claims, status)
+    x, s, z = scaling.unscale_point(x, s, z)
+    # the dropped rows have the slack of their infinite bound
+    s = jnp.where(scaling.dropped, program.b, s)
+    objective = jnp.where(failed, jnp.nan, claims.objective)
+    return _answer((x, s, z), claims, objective, status, state.num_iters, interior_point.history_of(state))
+
+
+def _answer(point: tuple, claims: Claims, objective, status, num_iters, history) -> ConeSolution:
+    """What was found, with the residuals that belong to the status."""
+    primal_infeasible, dual_infeasible = Status.PRIMAL_INFEASIBLE.holds(status), Status.DUAL_INFEASIBLE.holds(status)
     info = Info(
-        num_iters=state.num_iters,
+        num_iters=num_iters,
         primal_residual=jnp.where(dual_infeasible, claims.dual_infeasible, claims.primal),
         dual_residual=jnp.where(primal_infeasible, claims.primal_infeasible, claims.dual),
         gap=claims.gap,
-        history=interior_point.history_of(state),
+        history=history,
     )
-    return (x, s, z), jnp.where(failed, jnp.nan, objective), status, info
+    objective = jnp.where(primal_infeasible, jnp.inf, jnp.where(dual_infeasible, -jnp.inf, objective))
+    return ConeSolution(*point, objective, status, info)
 
 
 def _polish(program: ConeProgram, units: Units, options: Options, point: tuple, claims: Claims, status) -> tuple:

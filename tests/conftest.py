@@ -1,6 +1,5 @@
 """Settings of the test process: float64, no silent promotion of dtypes, compiled programs kept between runs."""
 
-import os
 from pathlib import Path
 
 import hypothesis
