@@ -108,7 +108,7 @@ def _finish(program: ConeProgram, prepared: Prepared, end: "End") -> Candidate:
     x = backwards(prepared.w - W @ multipliers)[:, 0]
 
     # P dx + A'dz = g, A dx = r in the active rows
-    g = -(program.P @ x + program.q + multipliers @ A)
+    g = -(program.quadratic(x) + program.q + multipliers @ A)
     r = b - A @ x
     u = forwards(g)[:, 0]
     dz = scale * jnp.where(active, end.T @ jnp.where(active, scale * (u @ W - r), 0), 0)

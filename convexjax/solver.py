@@ -104,8 +104,8 @@ def _may_walk(program: ConeProgram, options: Options, guess: tuple | None) -> bo
 def _walk_or_interior_point(program: ConeProgram, options: Options) -> ConeSolution:
     """The interior point, under `vmap` the active set first and the interior point for what that does not prove."""
     if options.method == "active_set":
-        batch = jax.tree.map(lambda leaf: leaf[None], program)
-        answers = _walk_lanes((batch, options), jax.tree.map(lambda _: True, program), False, 1)
+        batch = jax.tree.map(lambda leaf: leaf[None], (program, options))
+        answers = _walk_lanes(jax.tree.map(lambda _: True, (program, options)), batch, 1)
         return jax.tree.map(lambda leaf: leaf[0], answers)
     return _interior_point(program, options, None)
 
@@ -115,18 +115,16 @@ def _(lanes, batched, program, options):
     rows = program.b.shape[-1]
     fitting = CHUNK_BYTES // (rows * rows * program.b.dtype.itemsize)
     chunk = max(4, min(fitting, LARGEST_CHUNK)) if jax.default_backend() == "cpu" else lanes
-    answers = in_chunks(
-        lambda arguments, lanes: _walk_lanes(arguments, *batched, lanes), (program, options), batched, lanes, chunk
-    )
+    answers = in_chunks(partial(_walk_lanes, batched), (program, options), batched, lanes, chunk)
     return answers, jax.tree.map(lambda _: True, answers)
 
 
-def _walk_lanes(arguments: tuple, program_batched, options_batched, lanes: int) -> ConeSolution:
-    """Answers of a batch by the active set where they are proved, else by the interior point."""
-    program, options = arguments
-    candidates = active_set.solve(program, program_batched, lanes, options.max_iters)
-    axis = lambda flag: 0 if flag else None
-    axes = jax.tree.map(axis, program_batched), jax.tree.map(axis, options_batched)
+def _walk_lanes(batched: tuple, data: tuple, lanes: int) -> ConeSolution:
+    """Answers of a batch by the active set where they are proved, else by the interior point. `data` are the program
+    and the options, `batched` says which of their leaves have lanes."""
+    program, options = data
+    candidates = active_set.solve(program, batched[0], lanes, options.max_iters)
+    axes = jax.tree.map(lambda flag: 0 if flag else None, tuple(batched))
     return jax.vmap(_proved_or_interior_point, (*axes, 0))(program, options, candidates)
 
 
@@ -204,7 +202,8 @@ def _answer(point: tuple, claims: Claims, objective, status, num_iters, history)
         history=history,
     )
     objective = jnp.where(primal_infeasible, jnp.inf, jnp.where(dual_infeasible, -jnp.inf, objective))
-    return ConeSolution(*point, objective, status, info)
+    x, s, z = point
+    return ConeSolution(x, s, z, objective, status, info)
 
 
 def _polish(program: ConeProgram, units: Units, options: Options, point: tuple, claims: Claims, status) -> tuple:
