@@ -222,7 +222,7 @@ def _refine(system: System, right: jax.Array) -> tuple[jax.Array, jax.Array]:
             [program.quadratic(dx) - program.A.rmatvec(B(y)), -B(program.A.matvec(dx)) - D(y)],
         )
 
-    target = 10 * jnp.finfo(right.dtype).eps * _size(right)
+    target = 100 * jnp.finfo(right.dtype).eps * _size(right)
     return refined(precondition, left, right, target, REFINEMENT_STEPS, gain=0.9)
 
 

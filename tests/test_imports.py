@@ -23,6 +23,8 @@ ORDER = [
     "kkt",
     "implicit",
     "interior_point",
+    "active_set",
+    "batches",
     "solver",
     "problems",
     "tour",
