@@ -1,5 +1,6 @@
 """convexjax: convex optimisation as pure JAX functions."""
 
+from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
 from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
@@ -12,6 +13,7 @@ from convexjax.solution import History, Info, Solution, Status
 
 __all__ = [
     "PSD",
+    "QUICK_COMPILATION",
     "Exponential",
     "History",
     "Info",

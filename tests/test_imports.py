@@ -15,6 +15,7 @@ ORDER = [
     "options",
     "solution",
     "linear_algebra",
+    "compilation",
     "perturbed",
     "cones",
     "cone_program",

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-import jax
 from jaxtyping import ArrayLike
 
+from convexjax.compilation import quick_jit
 from convexjax.cone_program import ConeProgram
 from convexjax.cones.base import Cone
 from convexjax.cones.product import ProductCone
@@ -89,7 +89,7 @@ def solve_conic(
     return _solve_conic(P, q, A, b, cones, options, warm_start)
 
 
-@jax.jit
+@quick_jit
 def _solve_conic(P, q, A, b, cones, options, guess) -> Solution:
     """The reduction, on checked arrays."""
     cone = ProductCone.build(cones)

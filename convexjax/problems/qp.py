@@ -1,9 +1,9 @@
 """`solve_qp` and `solve_lp`: quadratic and linear programs."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
+from convexjax.compilation import quick_jit
 from convexjax.cone_program import ConeProgram
 from convexjax.cones.linear import Nonnegative, Zero
 from convexjax.cones.product import ProductCone
@@ -98,7 +98,7 @@ def _checked_qp(linear: str, P, q, G, h, A, b, lb, ub, options, warm_start) -> S
     return _solve_qp(P, q, G, h, A, b, lb, ub, options, guess)
 
 
-@jax.jit
+@quick_jit
 def _solve_qp(P, q, G, h, A, b, lb, ub, options, guess) -> Solution:
     """The reduction, on checked arrays."""
     n, dtype = q.shape[0], q.dtype

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
+from convexjax.compilation import quick_jit
 from convexjax.cone_program import ConeProgram
 from convexjax.cones.product import ProductCone
 from convexjax.cones.psd import PSD
@@ -124,7 +125,7 @@ def _inequality_form(c, F, options):
     )
 
 
-@jax.jit
+@quick_jit
 def _solve_inequality(c, blocks, options):
     """min c'x, F_0 + sum x_i F_i psd for each block: the answer, slack and dual matrices."""
     vectors = [svec(symmetric(block)) for block in blocks]  # (n + 1, dim) each

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
+from convexjax.compilation import quick_jit
 from convexjax.cone_program import ConeProgram
 from convexjax.cones.linear import Nonnegative, Zero
 from convexjax.cones.product import ProductCone
@@ -98,7 +98,7 @@ def solve_socp(
     return _solve_socp(P, q, checked, G, h, A, b, options)
 
 
-@jax.jit
+@quick_jit
 def _solve_socp(P, q, norms, G, h, A, b, options) -> Solution:
     """The reduction, on checked arrays."""
     n, dtype = q.shape[0], q.dtype
