@@ -31,7 +31,7 @@ from convexjax.linear_algebra import vary_like
 # Most rows, bounds included, and variables: beyond, the interior point takes less time.
 MAX_ROWS, MAX_VARIABLES = 160, 100
 # Steps between two updates of the tableau.
-STEPS = 2
+STEPS = 3
 # Power of eps below which a diagonal entry of the tableau, 1 at the start, says that the row depends on active ones.
 DEPENDENT = 0.7
 # A row counts as violated if its slack is below minus this times the size of its terms; times eps.

@@ -25,15 +25,17 @@ def in_chunks(function, arguments, batched, lanes: int, chunk: int):
 
     def split(leaf):
         padded = jnp.concatenate([leaf, jnp.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))]) if missing else leaf
-        return jnp.moveaxis(padded.reshape(chunk, number, *leaf.shape[1:]), 1, 0)
+        return padded.reshape(chunk, number, *leaf.shape[1:])
 
     def join(leaf):
         return jnp.moveaxis(leaf, 0, 1).reshape(number * chunk, *leaf.shape[2:])[:lanes]
 
-    def of_chunk(parts):
-        parts = iter(parts)
-        own = [next(parts) if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)]
+    parts = [split(leaf) if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)]
+
+    def of_chunk(k):
+        # taken out of place one by one: a scan over the parts would first copy all of them into its own order
+        take = lambda part: jax.lax.dynamic_index_in_dim(part, k, 1, keepdims=False)
+        own = [take(part) if flag else part for part, flag in zip(parts, flags, strict=True)]
         return function(jax.tree.unflatten(structure, own), chunk)
 
-    parts = [split(leaf) for leaf, flag in zip(leaves, flags, strict=True) if flag]
-    return jax.tree.map(join, jax.lax.map(of_chunk, parts))
+    return jax.tree.map(join, jax.lax.map(of_chunk, jnp.arange(number)))

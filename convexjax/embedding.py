@@ -109,7 +109,7 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
     q, b = program.q * tau, program.b * tau
     Px, Atz, Ax = program.quadratic(x), program.A.rmatvec(z), program.A.matvec(x)
     r_x, r_z = Px + Atz + q, Ax + s - b
-    largest = lambda *vectors: jnp.max(jnp.abs(jnp.stack(vectors)), 0)
+    largest = lambda *vectors: functools.reduce(jnp.maximum, _absolute(*vectors))
     terms_x, terms_z = largest(Px, Atz, q), largest(Ax, s, b)
     xPx, qx, size_qx, size_x, size_Px, size_Atz, norm_x, size_r_x, user_r_x, user_x = reductions(
         (x * Px, program.q * x, jnp.abs(program.q * x)),

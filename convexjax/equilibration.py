@@ -86,7 +86,8 @@ def equilibration(program: ConeProgram, enabled: bool) -> Equilibration:
         D, E, norms_P = _ruiz(program.P, dense, diagonals, program.cone)
     else:
         D, E = jnp.ones(n, dtype), jnp.ones(m, dtype)
-        norms_P = jnp.zeros(n, dtype) if program.P is None else jnp.sqrt(jnp.sum(program.P * program.P, 0))
+        # the largest entry of a positive semidefinite matrix is on its diagonal
+        norms_P = jnp.zeros(n, dtype) if program.P is None else jnp.abs(jnp.diagonal(program.P))
     # bounds keep unit coefficients: E = 1/D there
     E = jnp.concatenate([E] + [1 / D] * len(diagonals))
     q, b = D * program.q, jnp.where(dropped, 0, E * program.b)

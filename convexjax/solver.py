@@ -143,13 +143,15 @@ def _proved_or_interior_point(program: ConeProgram, options: Options, candidate:
     z = z / jnp.where(impossible, constant, 1)
     s = jnp.where(unscaled.dropped, program.b, s)
     answer = _answer((x, s, z), claims, claims.objective, status, steps, None)
+
+    def solve_again(state):
+        proved, _ = state
+        # no program where none is needed; and what depends on the state XLA does not take out of the loop
+        data = jax.tree.map(lambda leaf: jnp.where(proved, jnp.zeros_like(leaf), leaf), program)
+        return proved | True, _interior_point(data, options, None, needed=~proved)
+
     start = vary_like((program, options, candidate), (solved | impossible, answer))
-    _, answer = jax.lax.while_loop(
-        lambda state: ~state[0],
-        lambda state: (state[0] | True, _interior_point(program, options, None, needed=~state[0])),
-        start,
-    )
-    return answer
+    return jax.lax.while_loop(lambda state: ~state[0], solve_again, start)[1]
 
 
 # ----------------------------------------------------------------------------- the interior point
