@@ -33,11 +33,7 @@ def solve(program: ConeProgram, options: Options, warm_start: tuple | None = Non
     """Solve a cone program. `warm_start` is a guess (x, s, z) in the user's units."""
     program = vary_like(program, program)
     data, guess, options = jax.lax.stop_gradient((program, warm_start, options))
-    if _may_walk(data, options, guess):
-        answer = _walk_or_interior_point(data, options)
-    else:
-        answer = _interior_point(data, options, guess)
-    return _differentiable(program, options, answer)
+    return _differentiable(program, options, _solve(data, options, guess))
 
 
 # ----------------------------------------------------------------------------- derivatives
@@ -88,10 +84,33 @@ def _attach_jvp(equilibrate, derivative, primals, tangents):
     return jax.jvp(of_program, (program,), (dprogram,))
 
 
-# ----------------------------------------------------------------------------- batches of small quadratic programs
+# ----------------------------------------------------------------------------- one program, and batches
 
-# Lanes of a chunk, at most; and the most bytes that the tableaus of a chunk take, which is what fits into a cache.
+# Most lanes of a chunk; and the bytes that the matrices of a chunk may take, which is what fits into a cache.
 LARGEST_CHUNK, CHUNK_BYTES = 64, 400_000
+
+
+@jax.custom_batching.custom_vmap
+def _solve(program: ConeProgram, options: Options, guess: tuple | None) -> ConeSolution:
+    """One program by the interior point (by the active set first if that is asked for); a batch in chunks, small
+    quadratic programs by the active set first."""
+    if options.method == "active_set" and _may_walk(program, options, guess):
+        batch = jax.tree.map(lambda leaf: leaf[None], (program, options, guess))
+        answers = _walk_lanes(jax.tree.map(lambda _: True, (program, options, guess)), batch, 1)
+        return jax.tree.map(lambda leaf: leaf[0], answers)
+    return _interior_point(program, options, guess)
+
+
+@_solve.def_vmap
+def _(lanes, batched, *data):
+    batched = tuple(batched)
+    program, *rest = jax.tree.map(lambda leaf, flag: jax.ShapeDtypeStruct(leaf.shape[flag:], leaf.dtype), data, batched)
+    (m, n), size = program.A.shape, program.q.dtype.itemsize
+    walk = _may_walk(program, *rest)
+    fitting = CHUNK_BYTES // (size * (m * m if walk else 2 * n * (m + n)) + 1)
+    chunk = max(1, min(fitting, LARGEST_CHUNK)) if jax.default_backend() == "cpu" else lanes
+    answers = in_chunks(partial(_walk_lanes if walk else _interior_point_lanes, batched), data, batched, lanes, chunk)
+    return answers, jax.tree.map(lambda _: True, answers)
 
 
 def _may_walk(program: ConeProgram, options: Options, guess: tuple | None) -> bool:
@@ -100,32 +119,20 @@ def _may_walk(program: ConeProgram, options: Options, guess: tuple | None) -> bo
     return options.method != "interior_point" and plain and active_set.applies(program)
 
 
-@jax.custom_batching.custom_vmap
-def _walk_or_interior_point(program: ConeProgram, options: Options) -> ConeSolution:
-    """The interior point, under `vmap` the active set first and the interior point for what that does not prove."""
-    if options.method == "active_set":
-        batch = jax.tree.map(lambda leaf: leaf[None], (program, options))
-        answers = _walk_lanes(jax.tree.map(lambda _: True, (program, options)), batch, 1)
-        return jax.tree.map(lambda leaf: leaf[0], answers)
-    return _interior_point(program, options, None)
+def _axes(batched):
+    return jax.tree.map(lambda flag: 0 if flag else None, batched)
 
 
-@_walk_or_interior_point.def_vmap
-def _(lanes, batched, program, options):
-    rows = program.b.shape[-1]
-    fitting = CHUNK_BYTES // (rows * rows * program.b.dtype.itemsize)
-    chunk = max(4, min(fitting, LARGEST_CHUNK)) if jax.default_backend() == "cpu" else lanes
-    answers = in_chunks(partial(_walk_lanes, batched), (program, options), batched, lanes, chunk)
-    return answers, jax.tree.map(lambda _: True, answers)
+def _interior_point_lanes(batched: tuple, data: tuple, lanes: int) -> ConeSolution:
+    return jax.vmap(_interior_point, _axes(batched), axis_size=lanes)(*data)
 
 
 def _walk_lanes(batched: tuple, data: tuple, lanes: int) -> ConeSolution:
-    """Answers of a batch by the active set where they are proved, else by the interior point. `data` are the program
-    and the options, `batched` says which of their leaves have lanes."""
-    program, options = data
+    """Answers of a batch by the active set where they are proved, else by the interior point. `data` are the program,
+    the options and no guess, `batched` says which of their leaves have lanes."""
+    program, options, _ = data
     candidates = active_set.solve(program, batched[0], lanes, options.max_iters)
-    axes = jax.tree.map(lambda flag: 0 if flag else None, tuple(batched))
-    return jax.vmap(_proved_or_interior_point, (*axes, 0))(program, options, candidates)
+    return jax.vmap(_proved_or_interior_point, (*_axes(batched[:2]), 0))(program, options, candidates)
 
 
 def _proved_or_interior_point(program: ConeProgram, options: Options, candidate: active_set.Candidate) -> ConeSolution:
