@@ -41,7 +41,7 @@ class Options:
     - `tolerance_infeasible`: residual of a certificate of infeasibility. `None`: as the default of `tolerance`.
     - `max_iters`: iterations after which the solve ends with MAX_ITERATIONS.
     - `smoothing`: mu of the central path that `derivative="smoothed"` differentiates, in units of the objective:
-      products of slacks and duals are mu there instead of 0.
+      products of slacks and duals are mu there instead of 0. Solutions are not differentiated in any option.
 
     Static (each value compiles once):
 

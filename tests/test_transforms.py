@@ -17,7 +17,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import convexjax as cj
-from convexjax import Status
+from convexjax import Status, compilation, solver
 
 INF, NAN = np.inf, np.nan
 INFEASIBLE, UNBOUNDED = Status.PRIMAL_INFEASIBLE, Status.DUAL_INFEASIBLE
@@ -144,14 +144,23 @@ def test_new_data_of_one_shape_are_neither_traced_nor_compiled_again(name):
     assert jitted._cache_size() == 1
 
 
-def test_a_warm_eager_call_runs_one_compiled_solve():
-    from convexjax.problems import qp
-
-    solve(QP)
-    before = qp._solve_qp._cache_size()
-    for seed in range(5):
-        solve(random_qp(seed))
-    assert qp._solve_qp._cache_size() == before
+def test_plain_calls_compile_quickly_and_traced_ones_as_they_are_told(monkeypatch):
+    used = []
+    original = compilation.quick
+    monkeypatch.setattr(compilation, "quick", lambda *functions: used.append(0) or original(*functions))
+    assert solve(QP).status == Status.SOLVED and len(used) == 1
+    (
+        run(QP),
+        run_batch(stack([QP])),
+        jax.jit(lambda: solve(QP))(),
+        jax.grad(lambda q: solve(QP | {"q": q}).objective)(QP["q"]),
+    )
+    jax.vmap(lambda q: solve(QP | {"q": q}))(QP["q"][None])
+    assert len(used) == 1
+    original.cache_clear()
+    monkeypatch.setattr(compilation, "QUICK_COMPILATION", {"no_such_option": True})
+    assert solve(QP).status == Status.SOLVED and len(used) == 2
+    original.cache_clear()
 
 
 def test_jit_equals_eager():
@@ -299,6 +308,19 @@ def test_a_batch_of_mixed_lanes_over_all_cones():
         assert_close((got.x[i], got.s[i], got.z[i]), (alone.x, alone.s, alone.z), 1e-5)
     clean = run_cones_batch(stack([problem if status == Status.SOLVED else base for problem, status in lanes]))
     assert_equal(lane(clean, good), lane(got, good))
+
+
+def test_chunks_change_nothing(monkeypatch):
+    q = conic_data()["q"] * np.linspace(0.5, 2, 7)[:, None]
+    warm = run_cones(conic_data())
+    solve = lambda q: cj.solve_conic(**conic_data() | {"q": q}, cones=CONES, warm_start=warm)
+    whole = jax.jit(jax.vmap(solve))(q)
+    monkeypatch.setattr(solver, "LARGEST_CHUNK", 3)
+    jax.clear_caches()
+    got = jax.jit(jax.vmap(solve))(q)
+    assert (got.status == whole.status).all() and (got.status == Status.SOLVED).all()
+    assert_close(got.objective, whole.objective)
+    assert_close(got.x, whole.x, 1e-6)
 
 
 def _set(array, index, value):
