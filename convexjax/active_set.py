@@ -160,6 +160,9 @@ def _walk(prepared: Prepared, num_equations: int, max_steps: jax.Array) -> End:
     inequality = rows >= num_equations
     one_hot = lambda k: rows == k[:, None]
 
+    def unfinished(walk):
+        return (walk.outcome == WALKING) & ((walk.steps < max_steps) | (walk.equation < num_equations))
+
     def row(walk, k):
         """Row k[i] of the tableau of lane i."""
         old, u = _take(walk.T, k, 1), _take(walk.U, k, 2)
@@ -194,8 +197,8 @@ def _walk(prepared: Prepared, num_equations: int, max_steps: jax.Array) -> End:
         length = jnp.minimum(until_leaving, until_feasible)
         endless = ~(length < jnp.inf)  # an equation that depends on others: left out
         outcome = jnp.where(optimal, OPTIMAL, jnp.where(endless & ~at_equation, INFEASIBLE, WALKING))
-        outcome = jnp.where(walk.outcome == WALKING, outcome, walk.outcome)
-        live = (outcome == WALKING) & ~endless
+        outcome = jnp.where(unfinished(walk), outcome, walk.outcome)
+        live = unfinished(walk) & (outcome == WALKING) & ~endless
         length = jnp.where(live, length, 0)[:, None]
         entered = until_feasible <= until_leaving
         k = jnp.where(entered, entering, leaving)
@@ -235,8 +238,7 @@ def _walk(prepared: Prepared, num_equations: int, max_steps: jax.Array) -> End:
         steps=jnp.zeros(lanes, np.int32),
     )
     start = vary_like((prepared, max_steps), start)
-    unfinished = lambda walk: jnp.any((walk.outcome == WALKING) & (walk.steps < max_steps))
-    walk = update(jax.lax.while_loop(unfinished, block, start))
+    walk = update(jax.lax.while_loop(lambda walk: jnp.any(unfinished(walk)), block, start))
     change = -_sign(walk.active, dtype) * _take(walk.T, walk.entering, 1)
     return End(
         T=walk.T,

@@ -199,6 +199,11 @@ def test_more_steps_than_allowed_is_the_interior_point():
     _, problems = batch_of(4)
     solve = lambda most: jax.vmap(lambda d: cj.solve_qp(**d, options=cj.Options(max_iters=most)))(stacked(problems))
     few = solve(1).status
+    # a lane's own limit holds whatever the others may do
+    each = jax.vmap(lambda d, most: cj.solve_qp(**d, options=cj.Options(max_iters=most)))
+    got = each(stacked(problems), np.where(np.arange(LANES) % 2, 1, 200))
+    np.testing.assert_array_equal(got.status[1::2], few[1::2])
+    np.testing.assert_array_equal(got.status[::2], solve(200).status[::2])
     assert np.isin(few, [Status.SOLVED, Status.PRIMAL_INFEASIBLE, Status.MAX_ITERATIONS]).all()
     assert (few == Status.MAX_ITERATIONS).any()
 

@@ -50,6 +50,10 @@ class Zero(Cone):
     def dual_barrier(self, z):
         return jnp.zeros((), z.dtype)
 
+    def project(self, v, mu=None):
+        # a constant needs no rule; and one that `vmap` does not batch, in a rule, is what JAX differentiates but once
+        return self.projection(v, mu)
+
     def projection(self, v, mu):
         return jnp.zeros_like(v)
 
