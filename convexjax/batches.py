@@ -15,7 +15,7 @@ def in_chunks(function, arguments, batched, lanes: int, chunk: int):
     Lane i goes to place i // number of its chunk, number the number of chunks, and not to chunk i // chunk: where the
     lanes are sharded over devices every chunk is, too.
     """
-    if lanes <= chunk:
+    if not isinstance(lanes, int) or lanes <= chunk:  # a number not known yet is that of an export for any
         return function(arguments, lanes)
     number = math.ceil(lanes / chunk)
     chunk = math.ceil(lanes / number)

@@ -104,7 +104,9 @@ def _solve(program: ConeProgram, options: Options, guess: tuple | None) -> ConeS
 @_solve.def_vmap
 def _(lanes, batched, *data):
     batched = tuple(batched)
-    program, *rest = jax.tree.map(lambda leaf, flag: jax.ShapeDtypeStruct(leaf.shape[flag:], leaf.dtype), data, batched)
+    program, *rest = jax.tree.map(
+        lambda leaf, flag: jax.ShapeDtypeStruct(jnp.shape(leaf)[flag:], jnp.result_type(leaf)), data, batched
+    )
     (m, n), size = program.A.shape, program.q.dtype.itemsize
     walk = _may_walk(program, *rest)
     fitting = CHUNK_BYTES // (size * (m * m if walk else 2 * n * (m + n)) + 1)
@@ -140,10 +142,13 @@ def _proved_or_interior_point(program: ConeProgram, options: Options, candidate:
     unscaled = equilibration(program, False)
     x, s, z, infeasible, steps = candidate
     one = jnp.ones((), program.q.dtype)
+    s = jnp.where(unscaled.dropped, unscaled.b_dropped, s)
     _, claims = measure(unscaled.scale(program), units_of(unscaled), Point(x, s, z, one, 0 * one))
     tolerance, _, tolerance_infeasible = options.tolerances(one.dtype)
     solved = ~infeasible & (jnp.maximum(jnp.maximum(claims.primal, claims.dual), claims.gap) <= tolerance)
-    impossible = infeasible & (claims.primal_infeasible <= tolerance_infeasible)
+    # a certificate is relative to b, whose size the solver's units make one
+    size_b = jnp.maximum(unscaled.b_dropped, 1)
+    impossible = infeasible & (claims.primal_infeasible * size_b <= tolerance_infeasible)
     status = jnp.where(impossible, jnp.int32(Status.PRIMAL_INFEASIBLE), jnp.int32(Status.SOLVED))
     # a certificate is scaled so that its constant is -1
     constant = jnp.sum(jnp.where(z == 0, 0, -program.b * z))

@@ -4,6 +4,7 @@ from functools import partial
 
 import chex
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import convexjax as cj
-from convexjax import Status, active_set
+from convexjax import Status, active_set, solver
 from convexjax.batches import in_chunks
 
 N, M, P = 5, 8, 2
@@ -206,6 +207,53 @@ def test_more_steps_than_allowed_is_the_interior_point():
     np.testing.assert_array_equal(got.status[::2], solve(200).status[::2])
     assert np.isin(few, [Status.SOLVED, Status.PRIMAL_INFEASIBLE, Status.MAX_ITERATIONS]).all()
     assert (few == Status.MAX_ITERATIONS).any()
+
+
+def proved_by_the_walk(**problem):
+    """Statuses of a batch over q whose lanes the interior point may not touch."""
+    options = cj.Options(max_iters=10)
+    n = problem["P"].shape[0]
+    q = np.random.default_rng(0).normal(size=(3, n)).astype(problem["P"].dtype)
+    return jax.vmap(lambda q: cj.solve_qp(q=q, **problem, options=options))(q)
+
+
+def test_some_infinite_bounds(monkeypatch):
+    """Rows without effect do not spoil the proof."""
+    monkeypatch.setattr(solver, "_interior_point", _unproved)
+    jax.clear_caches()
+    lb, ub = np.array([-7.0, -np.inf, -np.inf]), np.array([np.inf, 1e20, 5.0])
+    got = proved_by_the_walk(P=np.eye(3), G=np.ones((2, 3)), h=np.array([np.inf, 30.0]), lb=lb, ub=ub)
+    jax.clear_caches()
+    assert (got.status == Status.SOLVED).all()
+
+
+def _unproved(program, options, guess, needed=True):
+    nothing = jnp.zeros((), program.q.dtype)
+    info = cj.Info(num_iters=jnp.int32(0), primal_residual=nothing, dual_residual=nothing, gap=nothing)
+    return solver.ConeSolution(program.q, program.b, program.b, nothing, jnp.int32(Status.UNSOLVED), info)
+
+
+@pytest.mark.parametrize(("dtype", "angle"), [(np.float64, 2e-6), (np.float32, 3e-3)])
+def test_feasible_far_away_is_not_infeasible(dtype, angle):
+    """x = (-1000, -2000 / angle): rows that nearly contradict each other."""
+    P, G, h = np.eye(2), np.array([[1.0, 0.0], [-1.0, angle]]), np.array([-1000.0, -1000.0])
+    got = proved_by_the_walk(P=P.astype(dtype), G=G.astype(dtype), h=h.astype(dtype))
+    assert not (got.status == Status.PRIMAL_INFEASIBLE).any()
+
+
+def test_export_for_any_number_of_lanes():
+    (number,) = jax.export.symbolic_shape("b")
+    solve = jax.jit(jax.vmap(lambda q: cj.solve_qp(np.eye(2), q, [[1.0, 1.0]], [1.0]).x))
+    exported = jax.export.export(solve)(jax.ShapeDtypeStruct((number, 2), np.float64))
+    for lanes in (2, 70):
+        q = np.random.default_rng(0).normal(size=(lanes, 2))
+        near(exported.call(q), solve(q), 1e-9)
+
+
+def test_without_jit():
+    with jax.disable_jit():
+        got = jax.vmap(lambda q: cj.solve_qp(np.eye(2), q, lb=0.0).x)(np.array([[1.0, -2.0], [3.0, -1.0]]))
+    near(got, [[0.0, 2.0], [0.0, 1.0]])
 
 
 def test_derivatives_of_lanes():
