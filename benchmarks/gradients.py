@@ -188,6 +188,8 @@ class Handler:
         self._solve, self._differentiate = SOLVERS[solver].prepare(case, case.data(), case.weights)
 
     def __call__(self, message: str):
+        if message == "again":
+            self._solve()  # the caches hold the data of other solvers by now
         solve, _ = _timed(self._solve)
         gradient, found = _timed(self._differentiate)
         if message == "again":
