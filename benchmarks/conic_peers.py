@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sparse
 
-from benchmarks.programs import Answer, ConicProgram
+from benchmarks.programs import Answer, Cones, ConicProgram
 from benchmarks.solvers import Solve, quadratic_part
 
 CLAIMS = {"Solved": "solved", "AlmostSolved": "almost", "PrimalInfeasible": "infeasible", "DualInfeasible": "unbounded"}
@@ -54,12 +54,11 @@ def prepare_moreau_ipm(program: ConicProgram, tolerance: float) -> Solve:
     return _prepare_moreau(program, "ipm")
 
 
-def _prepare_moreau(program: ConicProgram, method: str) -> Solve:
+def moreau_cones(cones: Cones):
+    """The cones in moreau's words; its row order is ours."""
     import moreau
 
-    cones = program.cones  # its row order is ours
-    P, A = sparse.csr_array(quadratic_part(program)), sparse.csr_array(program.A)
-    product = moreau.Cones(
+    return moreau.Cones(
         num_zero_cones=cones.zero,
         num_nonneg_cones=cones.nonnegative,
         so_cone_dims=list(cones.second_order),
@@ -67,6 +66,13 @@ def _prepare_moreau(program: ConicProgram, method: str) -> Solve:
         power_alphas=list(cones.power),
         psd_dims=list(cones.psd),
     )
+
+
+def _prepare_moreau(program: ConicProgram, method: str) -> Solve:
+    import moreau
+
+    P, A = sparse.csr_array(quadratic_part(program)), sparse.csr_array(program.A)
+    product = moreau_cones(program.cones)
     # Both methods read this limit; its default of 200 would end the active set early, whose own default is 10000.
     settings = moreau.Settings(solver=method, device="cpu", max_iter=10_000 if method == "auto" else 200)
 

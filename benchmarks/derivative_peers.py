@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks.conic_peers import moreau_cones
 from benchmarks.derivative_cases import Case
 from benchmarks.derivative_setting import COLUMNS, Setting
 from benchmarks.programs import ConicProgram
@@ -78,15 +79,7 @@ def prepare_moreau(case: Case, method: str) -> Callable:
     import moreau
     from moreau.jax import Solver
 
-    cones = case.cones
-    product = moreau.Cones(
-        num_zero_cones=cones.zero,
-        num_nonneg_cones=cones.nonnegative,
-        so_cone_dims=list(cones.second_order),
-        num_exp_cones=cones.exponential,
-        power_alphas=list(cones.power),
-        psd_dims=list(cones.psd),
-    )
+    product = moreau_cones(case.cones)
     has_P, (m, n) = "P" in case.data, (case.solution[1].size, case.solution[0].size)
     limit = 10_000 if method == "auto" else 200  # as in the other benchmarks
     settings = moreau.Settings(solver=method, device="cpu", enable_grad=True, max_iter=limit)

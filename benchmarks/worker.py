@@ -87,7 +87,7 @@ class Worker:
     """A process that solves with one solver."""
 
     def __init__(self, solver: str, surroundings: Surroundings, timeout: float):
-        self._child = Child(serve, (solver, surroundings), timeout)
+        self._child = Child(serve_handler, (Solves, (solver,), surroundings), timeout)
         self.stop = self._child.stop
 
     def first(self, program: Program, tolerance: float) -> Run:
@@ -100,10 +100,13 @@ class Worker:
 
     def _ask(self, message) -> Run:
         try:
-            return self._child.ask(message)
+            found = self._child.ask(message)
         except NoAnswer as error:
             seconds = self._child.timeout if str(error) == "time limit" else 0.0
             return Run(Answer(claim="failed"), seconds, str(error))
+        if isinstance(found, Failure):
+            return Run(Answer(claim="failed"), 0.0, f"{found.kind}: {found.text}"[:200])
+        return found
 
 
 @dataclass(frozen=True)
@@ -135,24 +138,17 @@ def missing(packages: tuple[str, ...]) -> str:
     return ", ".join(name for name in packages if importlib.util.find_spec(name) is None)
 
 
-def serve(solver: str, surroundings: Surroundings, pipe) -> None:
-    """The loop inside the process."""
-    surroundings.enter()
-    from benchmarks.registry import SOLVERS
+class Solves:
+    """Inside a solver's process: a program with its tolerance is solved for the first time, None solves it again."""
 
-    solve = None
-    while True:
-        try:
-            message = pipe.recv()
-        except EOFError:
-            return
-        try:
-            if message is not None:
-                solve = SOLVERS[solver].prepare(*message)
-            start = time.perf_counter()
-            answer = solve()
-            pipe.send(Run(answer, time.perf_counter() - start))
-        except Exception as error:
-            solve = None
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            pipe.send(Run(Answer(claim="failed"), 0.0, text[:200]))
+    def __init__(self, solver: str):
+        from benchmarks.registry import SOLVERS
+
+        self._prepare = SOLVERS[solver].prepare
+
+    def __call__(self, message) -> Run:
+        if message is not None:
+            self._solve = self._prepare(*message)
+        start = time.perf_counter()
+        answer = self._solve()
+        return Run(answer, time.perf_counter() - start)

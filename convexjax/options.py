@@ -47,7 +47,8 @@ class Options:
 
     - `method`: "auto", the interior point, and in batches (`vmap`) of small quadratic programs with positive definite P
       the active set (`active_set.py`) with the interior point behind it; "interior_point", that alone; or "active_set",
-      for a single small quadratic program, too, which takes longer to compile and less time to run.
+      for a single small quadratic program, too, which takes longer to compile and less time to run (for any other
+      program the same as "auto").
     - `derivative`: "exact", that of the solution, or "smoothed", that of the point of the central path at `smoothing`,
       which also sees constraints that do not bind yet (`implicit.py`). The values are those of the solution.
     - `failed_derivative`: "zero" or "nan", the derivatives of a lane that is not solved.
