@@ -73,7 +73,7 @@ def attach(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
 @attach.defjvp
 def _attach_jvp(primals, tangents):
     (program, point, mu), (dprogram, _, _) = primals, tangents
-    exact = sharpen(program, point, mu)
+    exact, _ = sharpen(program, point, mu)
     # these values depend on the program, too: the same rule gives the next derivative
     sharp = attach(program, jax.lax.stop_gradient(exact), mu)
     x, s, z = sharp
@@ -121,7 +121,7 @@ def _attach_value_jvp(primals, tangents):
 def is_unique(program: ConeProgram, point: tuple) -> jax.Array:
     """Whether the derivative of the solution is: pi has no kink nearby, and (1) is not singular, nor so nearly
     so that its solution is lost in rounding errors: it leaves nothing of a right-hand side without special position."""
-    x, s, z = sharpen(program, point, None)
+    (x, s, z), _ = sharpen(program, point, None)
     system = factor(program, s - z, None)
     right = jnp.asarray(np.random.default_rng(0).normal(size=x.size + s.size), x.dtype)
     _, left = _refine(system, vary_like((program, point), right))
@@ -234,8 +234,11 @@ def _size(v):
 # ----------------------------------------------------------------------------- the point
 
 
-def sharpen(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
-    """The point (x, s, z) with F(x, s - z) = 0 to rounding errors, from a solution near by, by Newton's method.
+def sharpen(
+    program: ConeProgram, point: tuple, mu: jax.Array | None, max_steps: int | jax.Array | None = None
+) -> tuple[tuple, jax.Array]:
+    """The point (x, s, z) with F(x, s - z) = 0 to rounding errors, from a solution near by, by Newton's method; and how
+    many steps it took.
 
     An interior point with residuals of 1e-9 has eigenvalues of s and z of the size of their root, which may not tell
     yet which rows bind, and where the cone is curved x and the derivatives have errors of that size.
@@ -245,6 +248,8 @@ def sharpen(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
     v = s - z
     steps = jnp.asarray([1.0] if mu is None else 0.5 ** np.arange(0, 12, 2), x.dtype)
     sharp = SHARP[x.dtype.name]
+    if max_steps is None:
+        max_steps = NEWTON_STEPS if mu is None else CENTRAL_STEPS
 
     def error(x, v):
         return _size(jnp.concatenate(residual(program, x, v, mu)))
@@ -263,11 +268,10 @@ def sharpen(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
 
     def unfinished(state):
         rounds, _, best, smallest, stalled = state
-        limit = NEWTON_STEPS if mu is None else CENTRAL_STEPS
         # one step may fail: when it has changed the rows that bind, the next one is right
-        return (stalled < 2) & (rounds < limit) & (smallest > sharp * (1 + _size(jnp.concatenate(best))))
+        return (stalled < 2) & (rounds < max_steps) & (smallest > sharp * (1 + _size(jnp.concatenate(best))))
 
     start = (jnp.int32(0), (x, v), (x, v), error(x, v), jnp.int32(0))
-    _, _, (x, v), _, _ = jax.lax.while_loop(unfinished, newton, vary_like((program, point), start))
+    rounds, _, (x, v), _, _ = jax.lax.while_loop(unfinished, newton, vary_like((program, point), start))
     s = program.cone.project(v, mu)
-    return x, s, s - v
+    return (x, s, s - v), rounds

@@ -145,7 +145,7 @@ def _proved_or_interior_point(program: ConeProgram, options: Options, candidate:
     s = jnp.where(unscaled.dropped, unscaled.b_dropped, s)
     _, claims = measure(unscaled.scale(program), units_of(unscaled), Point(x, s, z, one, 0 * one))
     tolerance, _, tolerance_infeasible = options.tolerances(one.dtype)
-    solved = ~infeasible & (jnp.maximum(jnp.maximum(claims.primal, claims.dual), claims.gap) <= tolerance)
+    solved = ~infeasible & (_error(claims) <= tolerance)
     # a certificate is relative to b, whose size the solver's units make one
     size_b = jnp.maximum(unscaled.b_dropped, 1)
     impossible = infeasible & (claims.primal_infeasible * size_b <= tolerance_infeasible)
@@ -177,11 +177,12 @@ def _interior_point(
     scaled, units = scaling.scale(program), units_of(scaling)
     begin = interior_point.start(scaled)
     if guess is not None:
-        begin = _warm(scaled, units, begin, scaling.scale_point(*guess))
+        begin, near = _warm(scaled, units, options, begin, scaling.scale_point(*guess))
+        needed = ~near.reached
+    status = jnp.where(needed, jnp.int32(Status.UNSOLVED), jnp.int32(Status.SOLVED))
     # NaN in P makes its factor NaN, too, and is found by the loop
     convex = is_convex(scaled.P, scaling.size_P) | ~jnp.isfinite(scaling.size_P)
-    status = jnp.where(convex, jnp.int32(Status.UNSOLVED), jnp.int32(Status.NONCONVEX))
-    status = jnp.where(needed, status, jnp.int32(Status.SOLVED))
+    status = jnp.where(convex, status, jnp.int32(Status.NONCONVEX))
     state = interior_point.run(scaled, units, options, begin, status)
 
     status = state.status
@@ -196,13 +197,19 @@ def _interior_point(
     size = jnp.where(is_certificate, constant, point.tau)
     size = jnp.where(failed, jnp.nan, size)
     x, s, z = point.x / size, point.s / size, z / size
+    num_iters = state.num_iters
+    if guess is not None:
+        num_iters += near.num_steps
+        x, s, z, claims = jax.tree.map(
+            lambda new, old: jnp.where(near.reached, new, old), (*near.point, near.claims), (x, s, z, claims)
+        )
     if options.polish:
         x, s, z, claims, status = _polish(scaled, units, options, (x, s, z), claims, status)
     x, s, z = scaling.unscale_point(x, s, z)
     # the dropped rows have the slack of their infinite bound
     s = jnp.where(scaling.dropped, program.b, s)
     objective = jnp.where(failed, jnp.nan, claims.objective)
-    return _answer((x, s, z), claims, objective, status, state.num_iters, interior_point.history_of(state))
+    return _answer((x, s, z), claims, objective, status, num_iters, interior_point.history_of(state))
 
 
 def _answer(point: tuple, claims: Claims, objective, status, num_iters, history) -> ConeSolution:
@@ -220,35 +227,66 @@ def _answer(point: tuple, claims: Claims, objective, status, num_iters, history)
     return ConeSolution(x, s, z, objective, status, info)
 
 
+def _error(claims: Claims) -> jax.Array:
+    """The largest residual of a solution."""
+    return jnp.maximum(jnp.maximum(claims.primal, claims.dual), claims.gap)
+
+
 def _polish(program: ConeProgram, units: Units, options: Options, point: tuple, claims: Claims, status) -> tuple:
     """The sharpened point, its claims and status, if it is better than the point that was found."""
-    error = lambda claims: jnp.maximum(jnp.maximum(claims.primal, claims.dual), claims.gap)
     solved = Status.SOLVED.holds(status) | Status.ALMOST_SOLVED.holds(status)
     one = jnp.ones((), program.q.dtype)
-    sharp = sharpen(program, jax.tree.map(lambda leaf: jnp.where(solved, leaf, 0), point), None)
+    sharp, _ = sharpen(program, jax.tree.map(lambda leaf: jnp.where(solved, leaf, 0), point), None)
     _, new_claims = measure(program, units, Point(sharp[0], sharp[1], sharp[2], one, 0 * one))
-    better = solved & (error(new_claims) < error(claims))
-    reached = better & (error(new_claims) <= options.tolerances(one.dtype)[0])
+    better = solved & (_error(new_claims) < _error(claims))
+    reached = better & (_error(new_claims) <= options.tolerances(one.dtype)[0])
     choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(better, a, b), new, old)
     status = jnp.where(reached, jnp.int32(Status.SOLVED), status)
     return *choose(sharp, point), choose(new_claims, claims), status
 
 
+# ----------------------------------------------------------------------------- warm starts
+
 # A guess with larger residuals is no better a start than none.
 USEFUL_GUESS = 0.1
 # Least distance of a warm start from the boundary: much closer, and the first steps are short.
 LEAST_SHIFT = 1e-3
+# Most Newton steps from a guess. One is enough where the guess tells which rows bind.
+GUESS_STEPS = 3
 
 
-def _warm(program: ConeProgram, units: Units, cold: Point, guess: tuple) -> Point:
-    """The guess, moved into the interior of the cone by as much as its residuals say that it is off; the cold start
-    if it is not finite or too far off."""
+class Near(NamedTuple):
+    """What Newton's method finds near a guess, and whether it is the solution."""
+
+    point: tuple
+    claims: Claims
+    reached: jax.Array
+    num_steps: jax.Array
+
+
+def _warm(program: ConeProgram, units: Units, options: Options, cold: Point, guess: tuple) -> tuple[Point, Near]:
+    """Where to start with a guess (x, s, z), and the solution if a few Newton steps lead to it. The start is the guess,
+    moved into the interior of the cone by as much as its residuals say that it is off; the cold start if the guess is
+    not finite or too far off."""
     x, s, z = guess
     s, z = jnp.where(jnp.isfinite(s), s, program.b), jnp.where(jnp.isfinite(z), z, 0)
-    s, z = program.cone.project(s), program.cone.project_dual(z)
-    _, claims = measure(program, units, Point(x, s, z, cold.tau, jnp.zeros_like(cold.kappa)))
-    error = jnp.maximum(jnp.maximum(claims.primal, claims.dual), claims.gap)
+    guess = x, program.cone.project(s), program.cone.project_dual(z)
+
+    def claims_of(point):
+        x, s, z = point
+        return measure(program, units, Point(x, s, z, cold.tau, jnp.zeros_like(cold.kappa)))[1]
+
+    error = _error(claims_of(guess))
+    useful = error < USEFUL_GUESS  # false for NaN
+
+    sharp, num_steps = sharpen(program, guess, None, jnp.where(useful, jnp.int32(GUESS_STEPS), 0))
+    claims = claims_of(sharp)
+    near = Near(sharp, claims, useful & (_error(claims) <= options.tolerances(cold.tau.dtype)[0]), num_steps)
+
+    better = _error(claims) < error
+    (x, s, z), error = jax.tree.map(
+        lambda new, old: jnp.where(better, new, old), (sharp, _error(claims)), (guess, error)
+    )
     shift = jnp.maximum(error, LEAST_SHIFT)
     warm = Point(x, s + shift * cold.s, z + shift * cold.z, cold.tau, shift * cold.kappa)
-    useful = error < USEFUL_GUESS  # false for NaN
-    return jax.tree.map(lambda a, b: jnp.where(useful, a, b), warm, cold)
+    return jax.tree.map(lambda a, b: jnp.where(useful, a, b), warm, cold), near

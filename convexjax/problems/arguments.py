@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convexjax.options import Options
+from convexjax.solution import Solution
 
 
 class DataTypeError(TypeError, ValueError):
@@ -95,6 +96,31 @@ def checked_options(options: Options | None) -> Options:
         raise ValueError(f"options must be a convexjax.Options, got {type(options).__name__}.")
     options.validate()
     return options
+
+
+def checked_guess(warm_start: Solution, **like) -> list:
+    """The named fields of a `Solution` of a similar problem, with the shapes of the arrays in `like` (or of tuples of
+    arrays) and the type of the first; None where `like` is None, for the problem has no such constraints."""
+    if not isinstance(warm_start, Solution):
+        raise ValueError(f"warm_start must be a Solution, got {type(warm_start).__name__}.")
+    dtype, guess = jax.tree.leaves(like)[0].dtype, []
+    for name, wanted in like.items():
+        value, name = getattr(warm_start, name), f"warm_start.{name}"
+        several = isinstance(wanted, tuple)
+        if wanted is None or (several and not wanted):
+            guess.append(wanted)
+        elif value is None:
+            raise ValueError(f"{name} is None, but the problem has such constraints.")
+        elif several and not (isinstance(value, tuple | list) and len(value) == len(wanted)):
+            raise ValueError(f"{name} must be a tuple of {len(wanted)} arrays, got {type(value).__name__}.")
+        else:
+            names = [f"{name}[{i}]" for i in range(len(wanted))] if several else [name]
+            parts = floating(**dict(zip(names, value if several else [value], strict=True)))
+            for part_name, part, like_it in zip(names, parts, wanted if several else [wanted], strict=True):
+                require_shape(part_name, part, like_it.shape)
+            parts = tuple(part.astype(dtype) for part in parts)
+            guess.append(parts if several else parts[0])
+    return guess
 
 
 def rows_or_empty(matrix, vector, n: int, dtype) -> tuple[jax.Array, jax.Array]:

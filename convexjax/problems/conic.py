@@ -38,8 +38,7 @@ def solve_conic(
         cones: K, a sequence of cones in the order of the rows: `Zero`, `Nonnegative`, `SecondOrder`, `PSD`,
             `Exponential`, `Power`. Their sizes add up to m.
         options: see `Options`.
-        warm_start: a `Solution` of a similar problem, or arrays (x, s, z). Values that are not finite, or far from a
-            solution, are ignored.
+        warm_start: a `Solution` of a similar problem, or arrays (x, s, z), as in `solve_qp`.
 
     Returns:
         `Solution` with `x` (n,), `s` (m,) in K, the dual `z` (m,) in K*, so that `Px + q + A'z = 0`, `objective`,

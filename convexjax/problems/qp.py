@@ -1,5 +1,6 @@
 """`solve_qp` and `solve_lp`: quadratic and linear programs."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
@@ -10,6 +11,7 @@ from convexjax.cones.product import ProductCone
 from convexjax.linear_algebra import Rows
 from convexjax.options import Options
 from convexjax.problems.arguments import (
+    checked_guess,
     checked_options,
     floating,
     require_given,
@@ -47,7 +49,8 @@ def solve_qp(
         A, b: (p, n) and (p,), equations. They may be redundant.
         lb, ub: (n,) or a scalar, bounds; infinite entries are no bounds. Cheaper than the same rows in G.
         options: see `Options`.
-        warm_start: a `Solution` of a similar problem.
+        warm_start: a `Solution` of a similar problem. Where it tells which constraints bind, one Newton step finds the
+            new solution. Values that are not finite, or far from a solution, are ignored.
 
     Returns:
         `Solution` with `x` (n,), slack `s = h - Gx` (m,), duals `y` (p,) of the equations, `z` (m,) of the
@@ -93,8 +96,8 @@ def _checked_qp(linear: str, P, q, G, h, A, b, lb, ub, options, warm_start) -> S
 
     guess = None
     if warm_start is not None:
-        sizes = {"y": b, "z": h, "z_lb": None if lb is None else q, "z_ub": None if ub is None else q}
-        guess = _guess(warm_start, q, sizes)
+        z_lb, z_ub = (None if bound is None else q for bound in (lb, ub))
+        guess = checked_guess(warm_start, x=q, y=b, z=h, z_lb=z_lb, z_ub=z_ub)
     return _solve_qp(P, q, G, h, A, b, lb, ub, options, guess)
 
 
@@ -113,7 +116,7 @@ def _solve_qp(P, q, G, h, A, b, lb, ub, options, guess) -> Solution:
         cone=ProductCone.build((Zero(p), Nonnegative(m)), num_bounds=n * len(sides)),
     )
     if guess is not None:
-        x, duals = guess
+        x, *duals = jax.tree.leaves(guess)
         guess = x, program.b - program.A.matvec(x), jnp.concatenate([jnp.zeros(0, dtype), *duals])
     answer = solve(program, options, guess)
 
@@ -130,20 +133,6 @@ def _solve_qp(P, q, G, h, A, b, lb, ub, options, guess) -> Solution:
         status=answer.status,
         info=answer.info,
     )
-
-
-def _guess(warm_start: Solution, q, data: dict) -> tuple:
-    """(x, duals) of a solution, checked against the sizes of the problem's own data (None where there are none)."""
-    if not isinstance(warm_start, Solution):
-        raise ValueError(f"warm_start must be a Solution, got {type(warm_start).__name__}.")
-    wanted = {"x": q} | {name: value for name, value in data.items() if value is not None}
-    for name in wanted:
-        if getattr(warm_start, name) is None:
-            raise ValueError(f"warm_start.{name} is None, but the problem has such constraints.")
-    x, *duals, _ = floating(**{f"warm_start.{name}": getattr(warm_start, name) for name in wanted}, q=q)
-    for (name, like), value in zip(wanted.items(), (x, *duals), strict=True):
-        require_shape(f"warm_start.{name}", value, like.shape)
-    return x.astype(q.dtype), tuple(value.astype(q.dtype) for value in duals)
 
 
 def solve_lp(

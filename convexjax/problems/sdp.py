@@ -12,7 +12,7 @@ from convexjax.cones.product import ProductCone
 from convexjax.cones.psd import PSD
 from convexjax.linear_algebra import Rows, smat, svec
 from convexjax.options import Options
-from convexjax.problems.arguments import checked_options, floating, rank, require_shape, symmetric
+from convexjax.problems.arguments import checked_guess, checked_options, floating, rank, require_shape, symmetric
 from convexjax.solution import Solution, Status
 from convexjax.solver import solve
 
@@ -25,6 +25,7 @@ def solve_sdp(
     c: ArrayLike | None = None,
     F: ArrayLike | list | tuple | None = None,
     options: Options | None = None,
+    warm_start: Solution | None = None,
 ) -> Solution:
     """Solve a semidefinite program, in one of two forms.
 
@@ -39,6 +40,7 @@ def solve_sdp(
             (k_j, k_j) and of A_j (m, k_j, k_j).
         c: (n,), and F: (n + 1, k, k), F_0 first. For several inequalities a tuple or list of such arrays.
         options: see `Options`.
+        warm_start: a `Solution` of a similar problem in the same form, as in `solve_qp`.
         Only the symmetric parts of the matrices count.
 
     Returns:
@@ -68,16 +70,16 @@ def solve_sdp(
     options = checked_options(options)
     matrix_form, inequality_form = (C, A, b), (c, F)
     if all(v is not None for v in matrix_form) and all(v is None for v in inequality_form):
-        return _matrix_form(C, A, b, options)
+        return _matrix_form(C, A, b, options, warm_start)
     if all(v is not None for v in inequality_form) and all(v is None for v in matrix_form):
-        return _inequality_form(c, F, options)
+        return _inequality_form(c, F, options, warm_start)
     given = [name for name, v in zip("CAbcF", (*matrix_form, *inequality_form), strict=True) if v is not None]
     raise ValueError(
         f"solve_sdp needs C, A, b (matrix form) or c=, F= (inequality form), got {', '.join(given) or 'neither'}."
     )
 
 
-def _matrix_form(C, A, b, options):
+def _matrix_form(C, A, b, options, warm_start):
     # The dual of a cone program is one again: with y -> -y the multipliers of <A_i, X> = b_i are its variables,
     # minimise b'y subject to -sum y_i A_i + S = C, S psd, and X is the dual of that constraint.
     several = isinstance(C, tuple | list) and len(C) > 0 and rank(C[0]) == 2
@@ -95,7 +97,11 @@ def _matrix_form(C, A, b, options):
         side = C_j.shape[0] if C_j.ndim else None
         require_shape(C_name, C_j, (side, side), "a square matrix")
         require_shape(A_name, A_j, (m, *C_j.shape), f"with one matrix of the size of {C_name} per entry of b")
-    answer, S, X = _solve_inequality(b, [jnp.concatenate([C_j[None], A_j]) for C_j, A_j in blocks], options)
+    guess = None
+    if warm_start is not None:
+        guess = checked_guess(warm_start, y=b, x=tuple(C_j for C_j, _ in blocks) if several else blocks[0][0])
+    F = [jnp.concatenate([C_j[None], A_j]) for C_j, A_j in blocks]
+    answer, S, X = _solve_inequality(b, F, options, guess)
     status = answer.status
     primal, dual = jnp.int32(Status.PRIMAL_INFEASIBLE), jnp.int32(Status.DUAL_INFEASIBLE)
     swapped = jnp.where(status == primal, dual, jnp.where(status == dual, primal, status))
@@ -108,7 +114,7 @@ def _matrix_form(C, A, b, options):
     return Solution(x=take(X), y=answer.x, z=take(S), objective=objective, status=swapped, info=info)
 
 
-def _inequality_form(c, F, options):
+def _inequality_form(c, F, options, warm_start):
     several = isinstance(F, tuple | list) and len(F) > 0 and rank(F[0]) == 3
     Fs = list(F) if several else [F]
     c, *blocks = floating(c=c, **{f"F[{j}]" if several else "F": v for j, v in enumerate(Fs)})
@@ -118,7 +124,10 @@ def _inequality_form(c, F, options):
         require_shape(
             f"F[{j}]" if several else "F", block, (c.shape[0] + 1, side, side), "F_0 and one matrix per entry of c"
         )
-    answer, S, Z = _solve_inequality(c, blocks, options)
+    guess = None
+    if warm_start is not None:
+        guess = checked_guess(warm_start, x=c, z=tuple(F_j[0] for F_j in blocks) if several else blocks[0][0])
+    answer, S, Z = _solve_inequality(c, blocks, options, guess)
     take = (lambda v: tuple(v)) if several else (lambda v: v[0])
     return Solution(
         x=answer.x, s=take(S), z=take(Z), objective=answer.objective, status=answer.status, info=answer.info
@@ -126,14 +135,18 @@ def _inequality_form(c, F, options):
 
 
 @quick_jit
-def _solve_inequality(c, blocks, options):
+def _solve_inequality(c, blocks, options, guess):
     """min c'x, F_0 + sum x_i F_i psd for each block: the answer, slack and dual matrices."""
     vectors = [svec(symmetric(block)) for block in blocks]  # (n + 1, dim) each
     cone = ProductCone.build([PSD(block.shape[-1]) for block in blocks])
     F0 = jnp.concatenate([v[0] for v in vectors])
     Fx = jnp.concatenate([v[1:].T for v in vectors])
     program = ConeProgram(P=None, q=c, A=Rows(cone.to_solver(-Fx)), b=cone.to_solver(F0), cone=cone)
-    answer = solve(program, options)
+    if guess is not None:
+        x, *duals = jax.tree.leaves(guess)
+        z = cone.to_solver(jnp.concatenate([svec(symmetric(dual)) for dual in duals]))
+        guess = x, program.b - program.A.matvec(x), z
+    answer = solve(program, options, guess)
     S, Z, first = [], [], 0
     s, z = cone.to_user(answer.s), cone.to_user(answer.z)
     for block, v in zip(blocks, vectors, strict=True):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
@@ -15,6 +16,7 @@ from convexjax.cones.second_order import SecondOrder
 from convexjax.linear_algebra import Rows
 from convexjax.options import Options
 from convexjax.problems.arguments import (
+    checked_guess,
     checked_options,
     floating,
     require_given,
@@ -37,6 +39,7 @@ def solve_socp(
     *,
     P: ArrayLike | None = None,
     options: Options | None = None,
+    warm_start: Solution | None = None,
 ) -> Solution:
     """Solve a second-order cone program.
 
@@ -51,6 +54,7 @@ def solve_socp(
         G, h, A, b: as in `solve_qp`.
         P: (n, n), symmetric positive semidefinite, or None for zero.
         options: see `Options`.
+        warm_start: a `Solution` of a similar problem, as in `solve_qp`.
 
     Returns:
         `Solution` with `x` (n,); `s`, `z` (m,) slack and dual of G; `y` (p,) dual of A; and for the norms tuples
@@ -95,11 +99,15 @@ def solve_socp(
             require_shape(vector_name, vector, (matrix.shape[0],), f"with one entry per row of {matrix_name}")
 
     checked = tuple(_norm(f"norms[{i}]", parts[4 * i : 4 * i + 4], n, dtype) for i in range(len(parts) // 4))
-    return _solve_socp(P, q, checked, G, h, A, b, options)
+    guess = None
+    if warm_start is not None:
+        duals = tuple(jnp.empty((*r.shape[:-1], r.shape[-1] + 1), dtype) for _, r, _, _ in checked)
+        guess = checked_guess(warm_start, x=q, y=b, z=h, z_cones=duals)
+    return _solve_socp(P, q, checked, G, h, A, b, options, guess)
 
 
 @quick_jit
-def _solve_socp(P, q, norms, G, h, A, b, options) -> Solution:
+def _solve_socp(P, q, norms, G, h, A, b, options, guess) -> Solution:
     """The reduction, on checked arrays."""
     n, dtype = q.shape[0], q.dtype
     (A_rows, b_rows), (G_rows, h_rows) = rows_or_empty(A, b, n, dtype), rows_or_empty(G, h, n, dtype)
@@ -120,7 +128,11 @@ def _solve_socp(P, q, norms, G, h, A, b, options) -> Solution:
         b=cone.to_solver(jnp.concatenate(right)),
         cone=cone,
     )
-    answer = solve(program, options)
+    if guess is not None:
+        x, *duals = jax.tree.leaves(guess)
+        z = cone.to_solver(jnp.concatenate([jnp.zeros(0, dtype), *(dual.reshape(-1) for dual in duals)]))
+        guess = x, program.b - program.A.matvec(x), z
+    answer = solve(program, options, guess)
 
     s, z = cone.to_user(answer.s), cone.to_user(answer.z)
     ends = np.cumsum([r.shape[0] for r in right])[1:-1]
