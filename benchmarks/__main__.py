@@ -5,7 +5,17 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from benchmarks import derivatives, families, first_call, gradients, plots, problem_files, report, single_precision
+from benchmarks import (
+    derivatives,
+    families,
+    first_call,
+    gradients,
+    plots,
+    problem_files,
+    report,
+    second_process,
+    single_precision,
+)
 from benchmarks.derivative_peers import PEERS
 from benchmarks.derivative_setting import COLUMNS
 from benchmarks.gradient_solvers import SOLVERS as GRADIENT_SOLVERS
@@ -48,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
     first.add_argument("--threads", type=int, default=0, help="threads of each solver; 0: not limited")
     first.add_argument("--timeout", type=float, default=300.0)
     first.add_argument("--json", help="file to write the results to")
+    second = commands.add_parser("second_process", help="first answer of a process with a cache or an exported program")
+    second.set_defaults(run=lambda a: second_process.print_table(second_process.measure(a.repeats, a.threads)))
+    second.add_argument("--repeats", type=int, default=5)
+    second.add_argument("--threads", type=int, default=0, help="threads of the solver; 0: not limited")
     add_derivatives(commands.add_parser("derivatives", help="which derivatives are right: classes x transforms"))
     single = commands.add_parser("float32", help="what single precision reaches")
     single.set_defaults(run=lambda arguments: print(single_precision.markdown(single_precision.measure())))

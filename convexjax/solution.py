@@ -5,6 +5,7 @@ from enum import IntEnum
 from typing import Any
 
 import jax
+import jax.export
 import numpy as np
 
 
@@ -42,7 +43,18 @@ _MESSAGES = {
 }
 
 
-@jax.tree_util.register_dataclass
+def _pytree(kind):
+    """Make a dataclass a pytree, which functions exported by `jax.export` may return and take, too."""
+    jax.tree_util.register_dataclass(kind)
+    return jax.export.register_pytree_node_serialization(
+        kind,
+        serialized_name=f"convexjax.{kind.__name__}",
+        serialize_auxdata=lambda static: b"",
+        deserialize_auxdata=lambda static: (),
+    )
+
+
+@_pytree
 @dataclass(frozen=True, kw_only=True)
 class Info:
     """How the solve went. Residuals are relative to the size of their terms, in the user's units."""
@@ -55,7 +67,7 @@ class Info:
     history: Any = None  # History, with options.history > 0
 
 
-@jax.tree_util.register_dataclass
+@_pytree
 @dataclass(frozen=True, kw_only=True)
 class History:
     """One entry per iteration, NaN beyond the last: for plots of convergence."""
@@ -67,7 +79,7 @@ class History:
     step: Any
 
 
-@jax.tree_util.register_dataclass
+@_pytree
 @dataclass(frozen=True, kw_only=True)
 class Solution:
     """Values, duals and status of a solve: a pytree, under `vmap` with one entry per lane in each array.
