@@ -3,9 +3,11 @@
 import argparse
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import (
+    batches,
     derivatives,
     families,
     first_call,
@@ -65,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     add_derivatives(commands.add_parser("derivatives", help="which derivatives are right: classes x transforms"))
     single = commands.add_parser("float32", help="what single precision reaches")
     single.set_defaults(run=lambda arguments: print(single_precision.markdown(single_precision.measure())))
+    add_batches(commands.add_parser("batches", help="small programs, alone and in batches"))
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
     return top
 
@@ -79,6 +82,20 @@ def add_derivatives(command: argparse.ArgumentParser) -> None:
     command.add_argument("--polish", action="store_true", help="polish the solutions of convexjax")
     command.add_argument("--timeout", type=float, default=300.0, help="seconds for one cell, compilation included")
     command.add_argument("--threads", type=int, default=0, help="threads of each solver; 0: not limited")
+    command.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
+    command.add_argument("--markdown", help="file to write the tables to")
+    command.add_argument("--json", help="file to write the results to")
+
+
+def add_batches(command: argparse.ArgumentParser) -> None:
+    """What `batches` can be told."""
+    command.set_defaults(run=run_batches)
+    command.add_argument("--solvers", type=listed, default=["all"], help=f"all, or of {', '.join(batches.SOLVERS)}")
+    command.add_argument("--cases", type=listed, default=["all"], help=f"all, or of {', '.join(batches.CASES)}")
+    command.add_argument("--tol", type=float, default=1e-8, help="tolerance of the certificates")
+    command.add_argument("--repeats", type=int, default=7)
+    command.add_argument("--timeout", type=float, default=300.0, help="seconds for one answer, compilation included")
+    command.add_argument("--threads", type=int, default=1, help="threads of each solver; 0: not limited")
     command.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
     command.add_argument("--markdown", help="file to write the tables to")
     command.add_argument("--json", help="file to write the results to")
@@ -202,6 +219,23 @@ def run_gradients(arguments: argparse.Namespace) -> None:
     text = "\n\n".join(f"{title}\n\n{report.markdown(rows)}" for title, rows in tables) + "\n"
     write(arguments, text, {"machine": facts, "results": gradients.record(results)})
     raise SystemExit(0 if gradients.holds(results) else 1)
+
+
+def run_batches(arguments: argparse.Namespace) -> None:
+    """Times of small programs; the exit status says whether all answers of convexjax are certified."""
+    solvers = chosen(arguments.solvers, batches.SOLVERS, "solver")
+    names = chosen(arguments.cases, batches.CASES, "case")
+    around = Surroundings(threads=arguments.threads, cache=arguments.cache)
+    tables, results = [], []
+    for own in batches.measure(names, solvers, arguments.repeats, arguments.tol, arguments.timeout, around):
+        results += own
+        tables.append((own[0].case, batches.rows(own)))
+        print(f"\n{tables[-1][0]}\n{report.aligned(tables[-1][1])}", flush=True)
+    print(f"\ncertified: lanes proved from outside to {arguments.tol:g}. In brackets: less than 99 %.")
+    facts = report.facts(around, [batches.SOLVERS[name].package for name in solvers])
+    text = "\n\n".join(f"{title}\n\n{report.markdown(rows)}" for title, rows in tables) + "\n"
+    write(arguments, text, {"machine": facts, "results": [asdict(result) for result in results]})
+    raise SystemExit(0 if all(r.certified == 1 for r in results if r.solver == "convexjax") else 1)
 
 
 def chosen(names: list[str], known: Iterable[str], kind: str) -> list[str]:
