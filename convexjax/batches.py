@@ -1,9 +1,12 @@
-"""Batches in chunks."""
+"""Batches in chunks, and in slots."""
 
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from convexjax.linear_algebra import vary_like
 
 
 def in_chunks(function, arguments, batched, lanes: int, chunk: int):
@@ -39,3 +42,63 @@ def in_chunks(function, arguments, batched, lanes: int, chunk: int):
         return function(jax.tree.unflatten(structure, own), chunk)
 
     return jax.tree.map(join, jax.lax.map(of_chunk, jnp.arange(number)))
+
+
+def in_slots(step, unfinished, data, states, slots: int):
+    """The states of all lanes, each after as many rounds of `state = step(data, state)` as it takes until it is not
+    `unfinished`; `data` and `states` have a leading axis of lanes, `step` and `unfinished` know one.
+
+    `slots` lanes are stepped together. Those that have finished make room for others, so that none waits for the
+    slowest of its chunk.
+    """
+    lanes = jax.tree.leaves(states)[0].shape[0]
+    given, unpack_data = _packed(data)
+    begin, unpack = _packed(states)
+    steps, live = jax.vmap(step), jax.vmap(unfinished)
+    take = lambda arrays, lane: [array.at[lane].get(mode="clip") for array in arrays]
+
+    def run_and_refill(carry):
+        lane, waiting, everything = carry
+        own, present = unpack_data(take(given, lane)), lane < lanes
+        # an exchange costs far less than a step; but let a few finish first
+        most_left = jnp.where(waiting < lanes, np.int32(slots - 1 - slots // 8), 0)
+        unsolved = lambda state: live(state) & present
+
+        def advance(state):
+            new, going = steps(own, state), unsolved(state)
+            choose = lambda a, b: jnp.where(going.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+            return jax.tree.map(choose, new, state)
+
+        count = lambda state: jnp.sum(unsolved(state), dtype=np.int32)
+        state = jax.lax.while_loop(lambda state: count(state) > most_left, advance, unpack(take(everything, lane)))
+        everything = [
+            array.at[lane].set(new, mode="drop") for array, new in zip(everything, _packed(state)[0], strict=True)
+        ]
+        free = ~unsolved(state)
+        following = waiting + jnp.cumsum(free, dtype=np.int32) - 1
+        lane = jnp.minimum(jnp.where(free, following, lane), lanes)
+        return lane, jnp.minimum(following[-1] + 1, lanes), everything
+
+    start = jnp.arange(slots, dtype=np.int32), np.int32(slots), begin
+    start = vary_like((data, states), start)
+    *_, everything = jax.lax.while_loop(lambda carry: jnp.any(carry[0] < lanes), run_and_refill, start)
+    return unpack(everything)
+
+
+def _packed(tree):
+    """The leaves, all with one leading axis, as one matrix per type; and the way back, for any number of rows."""
+    leaves, structure = jax.tree.flatten(tree)
+    types = list(dict.fromkeys(leaf.dtype for leaf in leaves))
+    members = [[i for i, leaf in enumerate(leaves) if leaf.dtype == dtype] for dtype in types]
+    flat = [leaf.reshape(leaf.shape[0], -1) for leaf in leaves]
+    shapes, widths = [leaf.shape[1:] for leaf in leaves], [part.shape[1] for part in flat]
+
+    def unpack(matrices):
+        parts: dict[int, jax.Array] = {}
+        for own, matrix in zip(members, matrices, strict=True):
+            ends = np.cumsum([widths[i] for i in own])[:-1]
+            parts.update(zip(own, jnp.split(matrix, ends, axis=1), strict=True))
+        ordered = [parts[i].reshape(matrices[0].shape[0], *shape) for i, shape in enumerate(shapes)]
+        return jax.tree.unflatten(structure, ordered)
+
+    return [jnp.concatenate([flat[i] for i in own], axis=1) for own in members], unpack

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from convexjax import kkt
 from convexjax.cone_program import ConeProgram
@@ -23,6 +24,9 @@ from convexjax.solution import History, Status
 
 # Fraction of the way to the boundary.
 FRACTION = 0.99
+# Most steps of refinement of a linear solve while the iterations make progress; while they do not; and after STALLING
+# such iterations. In a batch every lane waits for the refinement of all.
+REFINEMENT_STEPS, STALLING = (1, 3, np.iinfo(np.int32).max), 5
 # Iterations without progress of any claim after which the method ends.
 PATIENCE = 15
 
@@ -55,7 +59,7 @@ def start(program: ConeProgram) -> Point:
 
 
 def direction(
-    program: ConeProgram, point: Point, at: Residuals, boost: jax.Array, refinement_steps: int
+    program: ConeProgram, point: Point, at: Residuals, boost: jax.Array, refinement_steps: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The corrected direction, packed, and the largest step along it.
 
@@ -71,6 +75,8 @@ def direction(
     target = 1e-3 * at.size
     constant = jnp.concatenate([-q, b])
     gradient = jnp.concatenate([q + 2 * P_xi, b])  # of the objective row with respect to (x, z)
+
+    one = vary_like((program, point), jnp.ones((), q.dtype))
 
     def round_(i, carry):
         previous, step, *constant_solve = carry
@@ -98,12 +104,12 @@ def direction(
         ds = cone.choose_slack(b * dtau - keep * at.r_z - program.A.matvec(dx), -d_s - Hz2 - dtau * Hz1)
         dkappa = -(d_kappa + kappa * dtau) / tau
         scalars = jnp.maximum(1, jnp.maximum(-dtau / tau, -dkappa / kappa))
-        step = jnp.minimum(cone.max_step(scaling, s, z, ds, dz), 1 / scalars)
+        to_boundary = jax.lax.cond(first, lambda: one, lambda: cone.max_step(scaling, s, z, ds, dz))
+        step = jnp.minimum(to_boundary, 1 / scalars)
         along = pack(Point(dx, ds, dz, dtau, dkappa))
         # before the predictor: no direction, and sigma = (1 - 1)^2 = 0
         return jnp.where(first, 0, along), jnp.where(first, 1, step), d1, Hz1, curvature
 
-    one = jnp.ones((), q.dtype)
     nothing = (jnp.zeros(n + 2 * b.shape[0] + 2, q.dtype), one, jnp.zeros_like(constant), jnp.zeros_like(b), one)
     along, step, *_ = jax.lax.fori_loop(0, 3, round_, vary_like((program, point), nothing))
     return along, FRACTION * step
@@ -112,7 +118,9 @@ def direction(
 def move(program: ConeProgram, options: Options, state: State, point: Point, at: Residuals) -> State:
     """Step to the next point. A direction that is not finite, or leads nowhere, is tried again with more
     regularisation."""
-    along, step = direction(program, point, at, state.boost, options.refinement_steps)
+    few, some, all_steps = (np.int32(min(steps, options.refinement_steps)) for steps in REFINEMENT_STEPS)
+    refinement_steps = jnp.where(state.idle == 0, few, jnp.where(state.idle < STALLING, some, all_steps))
+    along, step = direction(program, point, at, state.boost, refinement_steps)
     moved = state.point + step * along
     useful = step > 1e-10  # false for NaN
     return state._replace(
@@ -159,28 +167,9 @@ def judge(options: Options, tolerances: jax.Array, state: State, mu: jax.Array) 
     )
 
 
-def run(program: ConeProgram, units: Units, options: Options, point: Point, status: jax.Array) -> State:
-    """Iterate from `point` until a claim is proved or none can be, if `status` is UNSOLVED."""
-    dtype = program.q.dtype
-    tolerances = options.tolerances(dtype)
-
-    def iterate(state):
-        point = unpack(program, state.point)
-        at, claims = measure(program, units, point)
-        state = judge(options, tolerances, state._replace(claims=jnp.stack(claims)), at.mu)
-        if options.history:
-            row = jnp.concatenate([state.claims[:3], at.mu[None], state.step[None]])
-            state = state._replace(history=state.history.at[state.num_iters].set(row, mode="drop"))
-        if options.verbose:
-            print_row(state, at.mu)
-        return jax.lax.cond(
-            Status.UNSOLVED.holds(state.status),
-            lambda state: move(program, options, state, point, at),
-            lambda state: state,
-            state,
-        )
-
-    vector = pack(point)
+def begin(program: ConeProgram, options: Options, point: Point, status: jax.Array) -> State:
+    """The state before the first iteration from `point`; if `status` is not UNSOLVED, none is made."""
+    dtype, vector = program.q.dtype, pack(point)
     state = State(
         point=vector,
         claims=jnp.ones(6, dtype),
@@ -194,11 +183,35 @@ def run(program: ConeProgram, units: Units, options: Options, point: Point, stat
         status=status,
         history=jnp.full((options.history, 5), jnp.nan, dtype),
     )
+    return vary_like((program, state), state)
+
+
+def unfinished(state: State) -> jax.Array:
+    """Whether there is something left to prove."""
+    return Status.UNSOLVED.holds(state.status)
+
+
+def iterate(program: ConeProgram, units: Units, options: Options, state: State) -> State:
+    """One iteration: measure, judge, and if that does not end it, step."""
+    point = unpack(program, state.point)
+    at, claims = measure(program, units, point)
+    tolerances = options.tolerances(program.q.dtype)
+    state = judge(options, tolerances, state._replace(claims=jnp.stack(claims)), at.mu)
+    if options.history:
+        row = jnp.concatenate([state.claims[:3], at.mu[None], state.step[None]])
+        state = state._replace(history=state.history.at[state.num_iters].set(row, mode="drop"))
+    if options.verbose:
+        print_row(state, at.mu)
+    return jax.lax.cond(
+        unfinished(state), lambda state: move(program, options, state, point, at), lambda state: state, state
+    )
+
+
+def run(program: ConeProgram, units: Units, options: Options, state: State) -> State:
+    """Iterate until a claim is proved or none can be."""
     if options.verbose:
         print_header()
-    return jax.lax.while_loop(
-        lambda state: Status.UNSOLVED.holds(state.status), iterate, vary_like((program, state), state)
-    )
+    return jax.lax.while_loop(unfinished, lambda state: iterate(program, units, options, state), state)
 
 
 # ----------------------------------------------------------------------------- what people see

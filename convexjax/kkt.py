@@ -54,7 +54,7 @@ def assemble(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array | float)
 
 
 def solve(
-    program: ConeProgram, factor: Factor, right: jax.Array, target: jax.Array, refinement_steps: int
+    program: ConeProgram, factor: Factor, right: jax.Array, target: jax.Array, refinement_steps: jax.Array | int
 ) -> tuple[jax.Array, jax.Array]:
     """(dx; dz) for a right-hand side (n + m,), and what is left of that. Refined until no residual is above `target`,
     or refinement no longer helps.
@@ -79,7 +79,9 @@ def solve(
     return refined(precondition, residual, right, target, refinement_steps, gain=0.8)
 
 
-def refined(precondition, residual, right, target, refinement_steps: int, gain: float) -> tuple[jax.Array, jax.Array]:
+def refined(
+    precondition, residual, right, target, refinement_steps: jax.Array | int, gain: float
+) -> tuple[jax.Array, jax.Array]:
     """Iterative refinement of d = precondition(right): d, and what is left of the right-hand side. It ends when nothing
     left is above `target`, after `refinement_steps` more steps, or with a step that does not leave less than `gain`
     times as much, which is not taken."""

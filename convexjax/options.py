@@ -56,7 +56,7 @@ class Options:
     - `polish`: end with Newton steps on the optimality conditions of the constraints that bind, which bring a solution
       that is unique to rounding errors. Taken if the residuals fall.
     - `equilibrate`: scale the data to entries of size one before solving.
-    - `refinement_steps`: most steps of iterative refinement in each linear solve.
+    - `refinement_steps`: most steps of iterative refinement in each linear solve, taken only where iterations stall.
     - `history`: number of iterations to record in `solution.info.history` (0: none).
     - `verbose`: print a table of the iterations, also from inside `jit`.
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from convexjax import active_set, interior_point
-from convexjax.batches import in_chunks
+from convexjax.batches import in_chunks, in_slots
 from convexjax.cone_program import ConeProgram, is_convex
 from convexjax.embedding import Claims, Point, Units, measure, units_of, unpack
-from convexjax.equilibration import equilibration
+from convexjax.equilibration import Equilibration, equilibration
 from convexjax.implicit import attach, attach_value, is_unique, sharpen
 from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
@@ -88,6 +88,9 @@ def _attach_jvp(equilibrate, derivative, primals, tangents):
 
 # Most lanes of a chunk; and the bytes that the matrices of a chunk may take, which is what fits into a cache.
 LARGEST_CHUNK, CHUNK_BYTES = 64, 400_000
+# Lanes that the interior point steps together: fewer than fit, for each step takes as long as its slowest lane; and the
+# fewest for which it pays to exchange those that have finished.
+SLOTS, LEAST_SLOTS = 16, 4
 
 
 @jax.custom_batching.custom_vmap
@@ -111,7 +114,16 @@ def _(lanes, batched, *data):
     walk = _may_walk(program, *rest)
     fitting = CHUNK_BYTES // (size * (m * m if walk else 2 * n * (m + n)) + 1)
     chunk = max(1, min(fitting, LARGEST_CHUNK)) if jax.default_backend() == "cpu" else lanes
-    answers = in_chunks(partial(_walk_lanes if walk else _interior_point_lanes, batched), data, batched, lanes, chunk)
+    # slots would take the lanes out of their order over several devices
+    slots = (
+        isinstance(lanes, int) and LEAST_SLOTS <= chunk and min(chunk, SLOTS) < lanes and jax.local_device_count() == 1
+    )
+    if walk:
+        answers = in_chunks(partial(_walk_lanes, batched), data, batched, lanes, chunk)
+    elif slots and not rest[0].verbose:
+        answers = _interior_point_slots(batched, min(chunk, SLOTS), data, lanes)
+    else:
+        answers = in_chunks(partial(_interior_point_lanes, batched), data, batched, lanes, chunk)
     return answers, jax.tree.map(lambda _: True, answers)
 
 
@@ -127,6 +139,26 @@ def _axes(batched):
 
 def _interior_point_lanes(batched: tuple, data: tuple, lanes: int) -> ConeSolution:
     return jax.vmap(_interior_point, _axes(batched), axis_size=lanes)(*data)
+
+
+def _interior_point_slots(batched: tuple, slots: int, data: tuple, lanes: int) -> ConeSolution:
+    """The same, with a new lane in the place of each that has finished."""
+    of_lanes = lambda function, batched: lambda data, lanes: jax.vmap(function, _axes(batched), axis_size=lanes)(*data)
+    start = in_chunks(of_lanes(_start, batched), data, batched, lanes, slots)
+    every = lambda tree: jax.tree.map(lambda _: True, tree)
+    program, options, _ = data
+
+    def iterate(data, state):
+        scaled, units, options = data
+        return interior_point.iterate(scaled, units, options, state)
+
+    options_of_lanes = jax.tree.map(
+        lambda leaf, flag: leaf if flag else jnp.broadcast_to(leaf, (lanes, *jnp.shape(leaf))), options, batched[1]
+    )
+    given = start.scaled, start.units, options_of_lanes
+    states = in_slots(iterate, interior_point.unfinished, given, start.state, slots)
+    parts, flags = (program, options, start, states), (*batched[:2], every(start), every(states))
+    return in_chunks(of_lanes(_finish, flags), parts, flags, lanes, slots)
 
 
 def _walk_lanes(batched: tuple, data: tuple, lanes: int) -> ConeSolution:
@@ -169,22 +201,43 @@ def _proved_or_interior_point(program: ConeProgram, options: Options, candidate:
 # ----------------------------------------------------------------------------- the interior point
 
 
+class Start(NamedTuple):
+    """What the interior point begins with: the scaled program and the first state; and what Newton's method finds near
+    a guess, if there is one."""
+
+    scaling: Equilibration
+    scaled: ConeProgram
+    units: Units
+    state: interior_point.State
+    near: "Near | None"
+
+
 def _interior_point(
     program: ConeProgram, options: Options, guess: tuple | None, needed: jax.Array | bool = True
 ) -> ConeSolution:
     """Scale, run, unscale. If not `needed`, no iteration is made, and the answer means nothing."""
+    start = _start(program, options, guess, needed)
+    return _finish(program, options, start, interior_point.run(start.scaled, start.units, options, start.state))
+
+
+def _start(program: ConeProgram, options: Options, guess: tuple | None, needed: jax.Array | bool = True) -> Start:
+    """Scale, and choose the first point."""
     scaling = equilibration(program, options.equilibrate)
     scaled, units = scaling.scale(program), units_of(scaling)
-    begin = interior_point.start(scaled)
+    point, near = interior_point.start(scaled), None
     if guess is not None:
-        begin, near = _warm(scaled, units, options, begin, scaling.scale_point(*guess))
+        point, near = _warm(scaled, units, options, point, scaling.scale_point(*guess))
         needed = ~near.reached
     status = jnp.where(needed, jnp.int32(Status.UNSOLVED), jnp.int32(Status.SOLVED))
     # NaN in P makes its factor NaN, too, and is found by the loop
     convex = is_convex(scaled.P, scaling.size_P) | ~jnp.isfinite(scaling.size_P)
     status = jnp.where(convex, status, jnp.int32(Status.NONCONVEX))
-    state = interior_point.run(scaled, units, options, begin, status)
+    return Start(scaling, scaled, units, interior_point.begin(scaled, options, point, status), near)
 
+
+def _finish(program: ConeProgram, options: Options, start: Start, state: interior_point.State) -> ConeSolution:
+    """What the last state proves, in the user's units."""
+    scaling, scaled, units, _, near = start
     status = state.status
     failed = Status.NUMERICAL_ERROR.holds(status) & (state.num_iters == 0)
     primal_infeasible, dual_infeasible = Status.PRIMAL_INFEASIBLE.holds(status), Status.DUAL_INFEASIBLE.holds(status)
@@ -198,7 +251,7 @@ def _interior_point(
     size = jnp.where(failed, jnp.nan, size)
     x, s, z = point.x / size, point.s / size, z / size
     num_iters = state.num_iters
-    if guess is not None:
+    if near is not None:
         num_iters += near.num_steps
         x, s, z, claims = jax.tree.map(
             lambda new, old: jnp.where(near.reached, new, old), (*near.point, near.claims), (x, s, z, claims)
