@@ -66,7 +66,8 @@ def parser() -> argparse.ArgumentParser:
     second.add_argument("--threads", type=int, default=0, help="threads of the solver; 0: not limited")
     add_derivatives(commands.add_parser("derivatives", help="which derivatives are right: classes x transforms"))
     single = commands.add_parser("float32", help="what single precision reaches")
-    single.set_defaults(run=lambda arguments: print(single_precision.markdown(single_precision.measure())))
+    single.set_defaults(run=run_float32)
+    single.add_argument("--files", type=Path, help="a folder with problem files, instead of random programs")
     add_batches(commands.add_parser("batches", help="small programs, alone and in batches"))
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
     return top
@@ -179,6 +180,14 @@ def run_first_call(arguments: argparse.Namespace) -> None:
         settings = Settings(solvers=("convexjax", "qpax"), surroundings=Surroundings(threads=arguments.threads))
         content = {"machine": report.machine(settings), "rows": rows}
         Path(arguments.json).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def run_float32(arguments: argparse.Namespace) -> None:
+    """What single precision reaches."""
+    if arguments.files:
+        print(*single_precision.summary(list(single_precision.measure_files(arguments.files))), sep="\n")
+    else:
+        print(single_precision.markdown(single_precision.measure()))
 
 
 def run_derivatives(arguments: argparse.Namespace) -> None:

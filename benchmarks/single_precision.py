@@ -1,14 +1,20 @@
-"""What float32 reaches: random programs of each class, solved in one batch and compared with their known optima."""
+"""What float32 reaches, as it is and polished: random programs of each class, solved in one batch and compared with
+their known optima; and problem files, each answer measured in float64 from outside."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from benchmarks import problem_files
+from benchmarks.certificates import certify
 from benchmarks.families import CONIC_FAMILIES, conic_program, dense_qp
-from benchmarks.programs import split_rows
-from benchmarks.solvers import convexjax_cones
+from benchmarks.programs import objective, split_rows
+from benchmarks.solvers import convexjax_cones, prepare_convexjax_quadratic
 
 COUNT = 64
+MOST_VARIABLES, MOST_ROWS = 200, 1500  # of problem files
 CLASSES = {
     "dense QPs": "dense_qp",
     "second-order cones": "random_socp",
@@ -31,9 +37,14 @@ class Row:
 
 
 def measure() -> list[Row]:
-    """One row per class."""
+    """Two rows per class."""
     return [
-        _row(title, *(_quadratic() if family == "dense_qp" else _conic(family))) for title, family in CLASSES.items()
+        _row(
+            title + (", polished" if polish else ""),
+            *(_quadratic(polish) if family == "dense_qp" else _conic(family, polish)),
+        )
+        for title, family in CLASSES.items()
+        for polish in (False, True)
     ]
 
 
@@ -48,7 +59,7 @@ def _row(title: str, found, optima: np.ndarray) -> Row:
     return Row(title, solved.mean(), almost.mean(), float(np.median(answered)), float(answered.max()), finite)
 
 
-def _quadratic():
+def _quadratic(polish: bool):
     import jax
 
     import convexjax as cj
@@ -60,13 +71,13 @@ def _quadratic():
         (A, b), (G, h) = rows.equations(program), rows.inequalities(program)
         parts.append((program.P.toarray(), program.q, G.toarray(), h, A.toarray(), b))
     data = [np.stack(part) for part in zip(*parts, strict=True)]
-    solve = jax.vmap(lambda *data: cj.solve_qp(*data))
+    solve = jax.vmap(lambda *data: cj.solve_qp(*data, options=cj.Options(polish=polish)))
     with jax.enable_x64(True):
         optima = np.asarray(jax.jit(solve)(*data).objective)
     return jax.jit(solve)(*(part.astype(np.float32) for part in data)), optima
 
 
-def _conic(family: str):
+def _conic(family: str, polish: bool):
     import jax
 
     import convexjax as cj
@@ -87,10 +98,59 @@ def _conic(family: str):
     ]
 
     def solve(P, q, A, b, alpha):
-        return cj.solve_conic(P, q, A, b, [cj.Power(alpha) if i in power else cone for i, cone in enumerate(cones)])
+        product = [cj.Power(alpha) if i in power else cone for i, cone in enumerate(cones)]
+        return cj.solve_conic(P, q, A, b, product, options=cj.Options(polish=polish))
 
     optima = np.array([program.reference.f_opt for program in programs])
     return jax.jit(jax.vmap(solve))(*data), optima
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """One problem file: the claim, its largest residual in float64, and the error of the objective, relative to the
+    larger of itself and one."""
+
+    problem: str
+    polished: bool
+    claim: str
+    residual: float
+    error: float
+    finite: bool
+
+
+def measure_files(folder: Path) -> Iterator[FileRow]:
+    """Two rows per quadratic program of a folder that is small enough."""
+    for path in problem_files.select_files(folder, MOST_ROWS):
+        program = problem_files.load(path)
+        if program.q.size > MOST_VARIABLES:
+            continue
+        for polish in (False, True):
+            answer = prepare_convexjax_quadratic(program, None, "float32", polish)()
+            x, z = np.asarray(answer.x, float), np.asarray(answer.z, float)
+            residuals = certify(program, replace(answer, claim="almost", x=x, z=z)).residuals.values()
+            optimum = program.reference.f_opt
+            error = abs(objective(program, x) - optimum) / max(1, abs(optimum))
+            finite = bool(np.isfinite(x).all() and np.isfinite(z).all())
+            yield FileRow(program.name, polish, answer.claim, max(residuals, default=np.inf), error, finite)
+
+
+def summary(rows: list[FileRow]) -> list[str]:
+    """Lines: one per problem, and what they come to."""
+    lines = [
+        f"{row.problem:12s}{'polished' if row.polished else '':10s}{row.claim:8s} residual {row.residual:.0e}, "
+        f"objective {row.error:.0e}" + ("" if row.finite else " NOT FINITE")
+        for row in rows
+    ]
+    for polished in (False, True):
+        own = [row for row in rows if row.polished == polished]
+        solved = [row for row in own if row.claim == "solved"]
+        residuals, errors = ([getattr(row, name) for row in solved] for name in ("residual", "error"))
+        lines.append(
+            f"{'polished' if polished else 'as it is'}: {len(solved)} of {len(own)} solved, of these residual median "
+            f"{np.median(residuals):.0e}, worst {max(residuals):.0e}, objective median {np.median(errors):.0e}, worst "
+            f"{max(errors):.0e}; finite: {all(row.finite for row in own)}"
+        )
+    return lines
 
 
 def markdown(rows: list[Row]) -> str:

@@ -50,7 +50,7 @@ def prepare_convexjax(program: Program, tolerance: float) -> Solve:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    prepare = _convexjax_conic if isinstance(program, ConicProgram) else _convexjax_quadratic
+    prepare = _convexjax_conic if isinstance(program, ConicProgram) else prepare_convexjax_quadratic
     return prepare(program, tolerance)
 
 
@@ -66,7 +66,10 @@ def _convexjax_conic(program: ConicProgram, tolerance: float) -> Solve:
     return run
 
 
-def _convexjax_quadratic(program: QuadraticProgram, tolerance: float) -> Solve:
+def prepare_convexjax_quadratic(
+    program: QuadraticProgram, tolerance: float | None, dtype: str = "float64", polish: bool = False
+) -> Solve:
+    """`solve_qp` or `solve_lp` in a precision; with its default tolerance if that is None."""
     rows = programs.split_rows(program.l, program.u)
     equations, inequalities = rows.equations(program), rows.inequalities(program)
     A, b = (_dense(equations[0]), equations[1]) if rows.equal.size else (None, None)
@@ -74,8 +77,8 @@ def _convexjax_quadratic(program: QuadraticProgram, tolerance: float) -> Solve:
     lb = program.lb if np.isfinite(program.lb).any() else None
     ub = program.ub if np.isfinite(program.ub).any() else None
     P = _dense(program.P) if program.P is not None and abs(program.P).sum() else None
-    data = _on_device(P, program.q, G, h, A, b, lb, ub)
-    solve = _compiled_quadratic()
+    data = _on_device(P, program.q, G, h, A, b, lb, ub, dtype=dtype)
+    solve = _compiled_quadratic(polish)
 
     def run() -> Answer:
         found = solve(*data, tolerance)
@@ -104,13 +107,13 @@ def _compiled_conic(cones: programs.Cones) -> Callable:
 
 
 @cache
-def _compiled_quadratic() -> Callable:
+def _compiled_quadratic(polish: bool) -> Callable:
     import jax
 
     import convexjax as cj
 
     def solve(P, q, G, h, A, b, lb, ub, tolerance):
-        options = cj.Options(tolerance=tolerance)
+        options = cj.Options(tolerance=tolerance, polish=polish)
         if P is None:
             return cj.solve_lp(q, G, h, A, b, lb, ub, options=options)
         return cj.solve_qp(P, q, G, h, A, b, lb, ub, options=options)
@@ -147,10 +150,10 @@ def _convexjax_claim(found) -> str:
     return claims.get(cj.Status(int(found.status)).name, "failed")
 
 
-def _on_device(*values) -> tuple:
+def _on_device(*values, dtype: str = "float64") -> tuple:
     import jax.numpy as jnp
 
-    return tuple(None if value is None else jnp.asarray(value, jnp.float64) for value in values)
+    return tuple(None if value is None else jnp.asarray(value, dtype) for value in values)
 
 
 # ---------------------------------------------------------------- shared helpers
