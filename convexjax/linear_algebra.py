@@ -108,6 +108,13 @@ class Rows:
     dense: jax.Array
     diagonals: tuple[jax.Array, ...] = ()
 
+    num_exact = 0  # rows, the first, that the solution of a linear system fulfils exactly (`kkt.solve_reduced`)
+
+    @property
+    def num_general(self) -> int:
+        """Rows that are no bounds."""
+        return self.dense.shape[0]
+
     @property
     def shape(self) -> tuple[int, int]:
         m, n = self.dense.shape

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from convexjax import active_set, interior_point
+from convexjax import active_set, interior_point, semismooth
 from convexjax.batches import in_chunks
 from convexjax.cone_program import ConeProgram, is_convex
 from convexjax.embedding import Claims, Point, Units, measure, units_of, unpack
@@ -16,6 +16,7 @@ from convexjax.implicit import attach, attach_value, is_unique, sharpen
 from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
 from convexjax.solution import Info, Status
+from convexjax.stage_program import StageProgram
 
 
 class ConeSolution(NamedTuple):
@@ -94,6 +95,8 @@ LARGEST_CHUNK, CHUNK_BYTES = 64, 400_000
 def _solve(program: ConeProgram, options: Options, guess: tuple | None) -> ConeSolution:
     """One program by the interior point (by the active set first if that is asked for); a batch in chunks, small
     quadratic programs by the active set first."""
+    if isinstance(program, StageProgram):
+        return _newton_or_interior_point(program, options, guess)
     if options.method == "active_set" and _may_walk(program, options, guess):
         batch = jax.tree.map(lambda leaf: leaf[None], (program, options, guess))
         answers = _walk_lanes(jax.tree.map(lambda _: True, (program, options, guess)), batch, 1)
@@ -108,10 +111,15 @@ def _(lanes, batched, *data):
         lambda leaf, flag: jax.ShapeDtypeStruct(jnp.shape(leaf)[flag:], jnp.result_type(leaf)), data, batched
     )
     (m, n), size = program.A.shape, program.q.dtype.itemsize
-    walk = _may_walk(program, *rest)
-    fitting = CHUNK_BYTES // (size * (m * m if walk else 2 * n * (m + n)) + 1)
+    if isinstance(program, StageProgram):
+        run, numbers = _newton_lanes, 0
+    elif _may_walk(program, *rest):
+        run, numbers = _walk_lanes, m * m
+    else:
+        run, numbers = _interior_point_lanes, 2 * n * (m + n)
+    fitting = CHUNK_BYTES // (size * numbers + 1)
     chunk = max(1, min(fitting, LARGEST_CHUNK)) if jax.default_backend() == "cpu" else lanes
-    answers = in_chunks(partial(_walk_lanes if walk else _interior_point_lanes, batched), data, batched, lanes, chunk)
+    answers = in_chunks(partial(run, batched), data, batched, lanes, chunk)
     return answers, jax.tree.map(lambda _: True, answers)
 
 
@@ -135,6 +143,17 @@ def _walk_lanes(batched: tuple, data: tuple, lanes: int) -> ConeSolution:
     program, options, _ = data
     candidates = active_set.solve(program, batched[0], lanes, options.max_iters)
     return jax.vmap(_proved_or_interior_point, (*_axes(batched[:2]), 0))(program, options, candidates)
+
+
+def _newton_lanes(batched: tuple, data: tuple, lanes: int) -> ConeSolution:
+    return jax.vmap(_newton_or_interior_point, _axes(batched), axis_size=lanes)(*data)
+
+
+def _newton_or_interior_point(program: StageProgram, options: Options, guess: tuple | None) -> ConeSolution:
+    """An optimal control problem by the semismooth Newton method where that is proved, else by the interior point."""
+    if options.method == "interior_point" or options.verbose or options.history:
+        return _interior_point(program, options, guess)
+    return _proved_or_interior_point(program, options, semismooth.solve(program, options.max_iters, guess))
 
 
 def _proved_or_interior_point(program: ConeProgram, options: Options, candidate: active_set.Candidate) -> ConeSolution:
@@ -179,7 +198,8 @@ def _interior_point(
     if guess is not None:
         begin = _warm(scaled, units, begin, scaling.scale_point(*guess))
     # NaN in P makes its factor NaN, too, and is found by the loop
-    convex = is_convex(scaled.P, scaling.size_P) | ~jnp.isfinite(scaling.size_P)
+    convex = scaled.convexity > 0 if isinstance(scaled, StageProgram) else is_convex(scaled.P, scaling.size_P)
+    convex = convex | ~jnp.isfinite(scaling.size_P)
     status = jnp.where(convex, jnp.int32(Status.UNSOLVED), jnp.int32(Status.NONCONVEX))
     status = jnp.where(needed, status, jnp.int32(Status.SOLVED))
     state = interior_point.run(scaled, units, options, begin, status)
