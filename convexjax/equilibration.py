@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.cone_program import ConeProgram, infinite_rows
-from convexjax.linear_algebra import Rows, reductions, vary_like
+from convexjax.linear_algebra import Rows, reductions, static, vary_like
 from convexjax.stage_program import StageProgram
 
 MAX_PASSES = 12
@@ -40,13 +40,15 @@ class Equilibration:
     size_P: jax.Array  # largest norm of a column of the scaled P, to a factor of 2
     no_q: jax.Array  # whether q = 0, b = 0
     no_b: jax.Array
+    enabled: bool = static(default=True)  # else all factors are one
 
     def scale(self, program: ConeProgram) -> ConeProgram:
         """The program in the solver's units."""
         c, beta, D, E = self.c, self.beta, self.D, self.E
         q, b = (c * beta) * (D * program.q), jnp.where(self.dropped, self.b_dropped, E * program.b) / beta
         if isinstance(program, StageProgram):
-            return replace(program.scaled(D, E, c * beta * beta, ~self.dropped), q=q, b=b)
+            kept = program.kept(~self.dropped)
+            return replace(kept.scaled(D, E, c * beta * beta) if self.enabled else kept, q=q, b=b)
         dense, diagonals = _effective(program, self.dropped)
         return replace(
             program,
@@ -104,6 +106,7 @@ def equilibration(program: ConeProgram, enabled: bool) -> Equilibration:
         size_P=c * beta * beta * size_P,
         no_q=size_q == 0,
         no_b=size_b == 0,
+        enabled=enabled,
     )
 
 

@@ -33,34 +33,54 @@ class Riccati(NamedTuple):
 
 
 def factor(program: StageProgram, weights: jax.Array, epsilon: jax.Array | float) -> Riccati:
-    """The recursion for the matrices. `weights`: those of the inequality rows."""
+    """The recursion for the matrices. `weights`: those of the inequality rows; `epsilon`: one for all variables, or one
+    for each."""
     Q, R, S = _weighted_costs(program, weights, epsilon)
-    rows = program.A
-    m, n = rows.B.shape[2], rows.A.shape[1]
-    identity = jnp.eye(m, dtype=Q.dtype)
+    rows, n = program.A, program.A.A.shape[1]
+    AB = jnp.concatenate([rows.A, rows.B], 2)  # one product of larger matrices takes less time than several of smaller
 
     def backwards(P, stage):
-        Q, R, S, A, B = stage
-        PA, PB = P @ A, P @ B
-        M_u, M_x = R + B.T @ PB, B.T @ PA
-        M_x = M_x if S is None else M_x + S
-        L = jnp.linalg.cholesky(M_u, symmetrize_input=False)
-        right = jnp.concatenate([M_x, identity], 1)
-        half = jax.lax.linalg.triangular_solve(L, right, left_side=True, lower=True)
-        whole = jax.lax.linalg.triangular_solve(L, half, left_side=True, lower=True, transpose_a=True)
-        K = whole[:, :n]
-        before = Q + A.T @ PA - half[:, :n].T @ half[:, :n]
-        return (before + before.T) / 2, (P, K, A - B @ K, whole[:, n:])
+        Q, R, S, AB = stage
+        M = AB.T @ (P @ AB)
+        M_x = M[n:, :n] if S is None else M[n:, :n] + S
+        inverse = _inverse(R + M[n:, n:])
+        K = inverse @ M_x
+        before = Q + M[:n, :n] - M_x.T @ K
+        return (before + before.T) / 2, (P, K, AB[:, :n] - AB[:, n:] @ K, inverse)
 
-    first, (after, K, F, inverse) = jax.lax.scan(backwards, Q[-1], (Q[:-1], R, S, rows.A, rows.B), reverse=True)
+    first, (after, K, F, inverse) = jax.lax.scan(backwards, Q[-1], (Q[:-1], R, S, AB), reverse=True)
     return Riccati(jnp.concatenate([first[None], after]), K, F, inverse, rows)
+
+
+# Largest matrix that is inverted by halves.
+LARGEST_HALVED = 8
+
+
+def _inverse(M: jax.Array) -> jax.Array:
+    """Inverse of a symmetric positive definite matrix. By halves while it is small: a call of LAPACK for each of many
+    small matrices takes longer than all else."""
+    m = M.shape[0]
+    if m > LARGEST_HALVED:
+        L = jnp.linalg.cholesky(M, symmetrize_input=False)
+        L_inverse = jax.lax.linalg.triangular_solve(L, jnp.eye(m, dtype=M.dtype), left_side=True, lower=True)
+        return L_inverse.T @ L_inverse
+    if m <= 1:
+        return 1 / M
+    half = m // 2
+    product = lambda X, Y: jnp.sum(X[:, :, None] * Y[None], 1)
+    a, b = _inverse(M[:half, :half]), M[half:, :half]
+    ba = product(b, a)
+    d = _inverse(M[half:, half:] - product(ba, b.T))
+    c = -product(d, ba)
+    return jnp.concatenate([jnp.concatenate([a - product(ba.T, c), c.T], 1), jnp.concatenate([c, d], 1)])
 
 
 def _weighted_costs(program: StageProgram, weights: jax.Array, epsilon) -> tuple:
     """Q~, R~, S~."""
     rows, Q, R, S = program.A, program.Q, program.R, program.S
     (T, n, m), first = rows.B.shape, 0
-    of_x, of_u = jnp.full((T + 1, n), epsilon, Q.dtype), jnp.full((T, m), epsilon, Q.dtype)
+    epsilon = jnp.broadcast_to(jnp.asarray(epsilon, Q.dtype), program.q.shape)
+    of_x, of_u = rows.states(epsilon), rows.inputs(epsilon)
     squared = weights if rows.weights is None else weights * rows.weights**2
     if rows.G is not None:
         first = rows.G.shape[0] * rows.G.shape[1]

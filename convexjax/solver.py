@@ -89,6 +89,8 @@ def _attach_jvp(equilibrate, derivative, primals, tangents):
 
 # Most lanes of a chunk; and the bytes that the matrices of a chunk may take, which is what fits into a cache.
 LARGEST_CHUNK, CHUNK_BYTES = 64, 400_000
+# Matrices as large as Q that an optimal control problem keeps for each stage, few of them at a time in use.
+STAGE_COPIES = 0.7
 
 
 @jax.custom_batching.custom_vmap
@@ -112,7 +114,7 @@ def _(lanes, batched, *data):
     )
     (m, n), size = program.A.shape, program.q.dtype.itemsize
     if isinstance(program, StageProgram):
-        run, numbers = _newton_lanes, 0
+        run, numbers = _newton_lanes, int(STAGE_COPIES * program.Q.size)
     elif _may_walk(program, *rest):
         run, numbers = _walk_lanes, m * m
     else:

@@ -137,12 +137,15 @@ class StageProgram:
         return jnp.concatenate([Px.reshape(-1), Pu.reshape(-1)])
 
 
-    def scaled(self, D: jax.Array, E: jax.Array, c: jax.Array, kept: jax.Array) -> "StageProgram":
-        """The matrices `c D P D` and `E A D`, with E = 1 / D in the equations and the bounds; rows that are not `kept`
-        without entries."""
+    def kept(self, rows: jax.Array) -> "StageProgram":
+        """The inequalities that are not among `rows` without entries."""
+        return replace(self, A=replace(self.A, weights=rows[self.A.num_equations :].astype(self.q.dtype)))
+
+    def scaled(self, D: jax.Array, E: jax.Array, c: jax.Array) -> "StageProgram":
+        """The matrices `c D P D` and `E A D`, with E = 1 / D in the equations and the bounds."""
         rows = self.A
         x, u = rows.states(D), rows.inputs(D)
-        kept, S = kept[rows.num_equations :], self.S
+        S = self.S
         scale = lambda left, M, right: left[:, :, None] * M * right[:, None]
         G, J = rows.G, rows.J
         if G is not None:
@@ -159,7 +162,6 @@ class StageProgram:
                 B=scale(1 / x[1:], rows.B, u),
                 G=G,
                 J=J,
-                weights=kept.astype(D.dtype),
             ),
         )
 
