@@ -86,9 +86,9 @@ class StageRows:
         """A'z."""
         y = self.states(z)
         x = jnp.concatenate([stagewise_transposed(self.A, y[1:]), jnp.zeros_like(y[:1])]) - y
-        return jnp.concatenate([x.reshape(-1), stagewise_transposed(self.B, y[1:]).reshape(-1)]) + self.inequality_rmatvec(
-            z[self.num_equations :]
-        )
+        return jnp.concatenate(
+            [x.reshape(-1), stagewise_transposed(self.B, y[1:]).reshape(-1)]
+        ) + self.inequality_rmatvec(z[self.num_equations :])
 
     def inequality_rmatvec(self, z: jax.Array) -> jax.Array:
         """A'[0; z] for the inequality rows alone."""
@@ -135,7 +135,6 @@ class StageProgram:
             Px = Px + jnp.pad(stagewise_transposed(self.S, u), ((0, 1), (0, 0)))
             Pu = Pu + stagewise(self.S, x[:-1])
         return jnp.concatenate([Px.reshape(-1), Pu.reshape(-1)])
-
 
     def kept(self, rows: jax.Array) -> "StageProgram":
         """The inequalities that are not among `rows` without entries."""

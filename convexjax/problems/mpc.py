@@ -299,9 +299,7 @@ def _program(data: dict) -> StageProgram:
         shape = (T + 1, n) if kind < 2 else (T, m)
         bound = jnp.broadcast_to(bound, shape)
         b.append((bound.at[0].set(jnp.inf) if kind < 2 else bound).reshape(-1))
-    rows = StageRows(
-        A=stages(data["A"], n, n), B=stages(data["B"], n, m), G=G, J=J, bounds=present
-    )
+    rows = StageRows(A=stages(data["A"], n, n), B=stages(data["B"], n, m), G=G, J=J, bounds=present)
     return StageProgram(
         Q=with_terminal(stages(Q, n, n), Q_terminal),
         R=stages(R, m, m),
