@@ -84,7 +84,10 @@ def equilibration(program: ConeProgram, enabled: bool) -> Equilibration:
     """
     dropped = infinite_rows(program)
     one = jnp.ones((), program.q.dtype)
-    D, E, norms_P = (_stage_factors if isinstance(program, StageProgram) else _factors)(program, dropped, enabled)
+    if isinstance(program, StageProgram):
+        D, E, norms_P = _stage_factors(program, dropped, enabled)
+    else:
+        D, E, norms_P = _factors(program, dropped, enabled)
     q, b = D * program.q, jnp.where(dropped, 0, E * program.b)
     size_q, size_P = reductions(maxima=(jnp.abs(q), norms_P))
     (size_b,) = reductions(maxima=(jnp.abs(b),))

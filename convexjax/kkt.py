@@ -23,7 +23,7 @@ from convexjax import riccati
 from convexjax.cone_program import ConeProgram
 from convexjax.linear_algebra import Rows, reductions, vary_like
 from convexjax.riccati import Riccati
-from convexjax.stage_program import StageProgram
+from convexjax.stage_program import StageProgram, StageRows
 
 # (delta, epsilon) by dtype: as small as keeps the Cholesky factor of M accurate enough for refinement to contract.
 REGULARISATION = {"float64": (1e-8, 1e-10), "float32": (1e-4, 1e-6)}
@@ -48,7 +48,7 @@ def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
 
 def factor_reduced(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array | float) -> jax.Array | Riccati:
     """Cholesky factor of M, or the Riccati recursion for it."""
-    if isinstance(program, StageProgram):
+    if isinstance(program, StageProgram) and isinstance(weighted_A, StageRows):
         return riccati.factor(program, weighted_A.weights, epsilon)
     return jnp.linalg.cholesky(assemble(program, weighted_A, epsilon), symmetrize_input=False)
 

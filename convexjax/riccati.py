@@ -78,7 +78,7 @@ def _inverse(M: jax.Array) -> jax.Array:
 def _weighted_costs(program: StageProgram, weights: jax.Array, epsilon) -> tuple:
     """Q~, R~, S~."""
     rows, Q, R, S = program.A, program.Q, program.R, program.S
-    (T, n, m), first = rows.B.shape, 0
+    first = 0
     epsilon = jnp.broadcast_to(jnp.asarray(epsilon, Q.dtype), program.q.shape)
     of_x, of_u = rows.states(epsilon), rows.inputs(epsilon)
     squared = weights if rows.weights is None else weights * rows.weights**2

@@ -1,7 +1,7 @@
 """The active set of an optimal control problem by a semismooth Newton method, also called primal-dual active set
 (Hintermueller, Ito and Kunisch, SIAM J. Optim. 13, 2003).
 
-With the inequalities of a guessed active set as equations, and without the others, the optimality conditions are linear,
+With the inequalities of a guessed active set as equations and without the others the optimality conditions are linear:
 
     P x + A'z + q = 0,    (A x)_i = b_i for i active or an equation,    z_i = 0 for the others.
 
@@ -31,7 +31,7 @@ TOLERANCE = {"float64": 1e-11, "float32": 1e-6}
 REFINEMENT_STEPS, TARGET = 3, {"float64": 1e-13, "float32": 1e-6}
 
 
-def solve(program: StageProgram, max_steps: jax.Array, guess: tuple | None) -> Candidate:
+def solve(program: StageProgram, max_steps: jax.Array | int, guess: tuple | None) -> Candidate:
     """The candidate that Newton's method finds from the active set of the guess (x, s, z)."""
     # The data stay as they are. What depends on the units is measured and regularised in those of `equilibration`.
     units, dtype, n = equilibration(program, True), program.q.dtype, program.q.shape[0]

@@ -11,24 +11,27 @@ states, lower and upper bounds of inputs, each of these blocks only if there is 
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from convexjax.cones.product import ProductCone
-from convexjax.linear_algebra import static
+from convexjax.cone_program import ConeProgram
+from convexjax.linear_algebra import Rows, static
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class StageRows:
-    """The constraint matrix, with the interface of `Rows`. `weights`, if given, multiply the inequality rows."""
+class StageRows(Rows):
+    """The constraint matrix. `weights`, if given, multiply the inequality rows."""
+
+    dense: Any = None  # there is none
 
     A: jax.Array  # (T, n, n)
     B: jax.Array  # (T, n, m)
-    G: jax.Array | None  # (T + 1, p, n) and (T + 1, p, m), whose last entry has no meaning
-    J: jax.Array | None
-    weights: jax.Array | None = None
+    G: Any  # (T + 1, p, n) and (T + 1, p, m), whose last entry has no meaning, or both None
+    J: Any
+    weights: Any = None
     bounds: tuple[int, ...] = static(default=())  # those of lower x (0), upper x (1), lower u (2), upper u (3) present
 
     @property
@@ -55,7 +58,7 @@ class StageRows:
 
     @property
     def shape(self) -> tuple[int, int]:
-        (T, n, m), x = self.B.shape, self.num_equations
+        (T, _, m), x = self.B.shape, self.num_equations
         return self.num_general + sum(x if kind < 2 else T * m for kind in self.bounds), x + T * m
 
     def states(self, w: jax.Array) -> jax.Array:
@@ -115,17 +118,16 @@ class StageRows:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class StageProgram:
+class StageProgram(ConeProgram):
     """Data of the program; `b` (rows of A), `q` all linear terms, as one vector in the order of the variables."""
+
+    P: None = None  # the blocks Q, R and S instead
 
     Q: jax.Array  # (T + 1, n, n)
     R: jax.Array  # (T, m, m)
     S: jax.Array | None  # (T, m, n)
-    q: jax.Array
     A: StageRows
-    b: jax.Array
     convexity: jax.Array  # 1 if every stage cost is convex, else 0
-    cone: ProductCone
 
     def quadratic(self, w: jax.Array) -> jax.Array:
         """P w."""

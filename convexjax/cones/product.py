@@ -115,7 +115,7 @@ class ProductCone(Cone):
 
     def weigh(self, method, of_parts, how, A: Rows) -> Rows:
         """`regularised_inverse` or `spectral` (`method`) of all rows of a constraint matrix."""
-        if not isinstance(A, Rows):  # rows known by their products: elementwise cones alone
+        if A.num_exact:  # rows known by their products, and elementwise cones alone
             ones = jnp.ones((self.rows, 1), A.dtype)
             return A.weighted(self._join_columns(method, of_parts, how, ones)[:, 0])
         dense, diagonals = self._join_columns(method, of_parts, how, A.dense), A.diagonals

