@@ -28,7 +28,7 @@ MAX_STEPS = 15
 # A row whose slack or multiplier is above minus this stays where it is, in the units of `equilibration`, by dtype.
 TOLERANCE = {"float64": 1e-11, "float32": 1e-6}
 # Most steps of refinement with the last active set, and the residual at which they end.
-REFINEMENT_STEPS, TARGET = 3, {"float64": 1e-13, "float32": 1e-6}
+REFINEMENT_STEPS, TARGET = 3, {"float64": 1e-11, "float32": 1e-6}
 
 
 def solve(program: StageProgram, max_steps: jax.Array | int, guess: tuple | None) -> Candidate:
@@ -50,7 +50,7 @@ def solve(program: StageProgram, max_steps: jax.Array | int, guess: tuple | None
         return inequality & jnp.where(active, z * of_duals >= -tolerance, s * of_slacks < -tolerance)
 
     def try_set(state):
-        steps, _, active, _ = state
+        steps, unsettled, active, _ = state
         precondition, left, right = _system(program, units, active | ~inequality)
 
         def refine(state):
@@ -62,7 +62,8 @@ def solve(program: StageProgram, max_steps: jax.Array | int, guess: tuple | None
             improvable = jnp.all(new == active) & (size > TARGET[dtype.name])
             return rounds + 1, improvable, d, e, new
 
-        start = jnp.int32(0), jnp.array(True), jnp.zeros_like(right), right, active
+        # none for the lanes of a batch that have settled before
+        start = jnp.int32(0), unsettled, jnp.zeros_like(right), right, active
         start = vary_like((program, right), start)
         going = lambda state: state[1] & (state[0] <= REFINEMENT_STEPS)
         _, _, d, _, new = jax.lax.while_loop(going, refine, start)

@@ -338,6 +338,7 @@ def test_warm_start(cold, warm):
     for _ in range(3):
         scrambled = jax.tree.map(lambda v: rng.normal(size=v.shape), solution)
         found = warm(x, scrambled, False)
+        assert found.info.num_iters <= solution.info.num_iters + 2
         near(found.x.inputs, solution.x.inputs, 1e-9)
     nothing = warm(x, jax.tree.map(lambda v: np.full(v.shape, np.nan), solution), False)
     assert nothing.info.num_iters == solution.info.num_iters
