@@ -20,7 +20,7 @@ from benchmarks.worker import Child, Failure, NoAnswer, Surroundings, missing, s
 
 MASSES, INPUTS, SAMPLING = 6, 4, 0.5
 STATES = 2 * MASSES
-X_BOUND, U_BOUND, FORCE = 4.0, 0.5, 0.25
+X_BOUND, U_BOUND, FORCE = 4.0, 0.5, 0.4
 PACKAGES = {"convexjax": "convexjax", "convexjax_cold": "convexjax", "convexjax_ipm": "convexjax"}
 PACKAGES |= {"osqp": "osqp", "osqp_loose": "osqp", "piqp": "piqp"}
 
