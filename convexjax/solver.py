@@ -90,7 +90,7 @@ def _attach_jvp(equilibrate, derivative, primals, tangents):
 # Most lanes of a chunk; and the bytes that the matrices of a chunk may take, which is what fits into a cache.
 LARGEST_CHUNK, CHUNK_BYTES = 64, 400_000
 # Matrices as large as Q that an optimal control problem keeps for each stage, few of them at a time in use.
-STAGE_COPIES = 0.7
+STAGE_COPIES = 1.4
 
 
 @jax.custom_batching.custom_vmap
