@@ -12,6 +12,7 @@ from benchmarks import (
     families,
     first_call,
     gradients,
+    mpc,
     plots,
     problem_files,
     report,
@@ -70,7 +71,24 @@ def parser() -> argparse.ArgumentParser:
     single.add_argument("--files", type=Path, help="a folder with problem files, instead of random programs")
     add_batches(commands.add_parser("batches", help="small programs, alone and in batches"))
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
+    add_mpc(commands.add_parser("mpc", help="model predictive control: time of a step, warm-started, by horizon"))
     return top
+
+
+def add_mpc(command: argparse.ArgumentParser) -> None:
+    """What `mpc` can be told."""
+    command.set_defaults(run=run_mpc)
+    command.add_argument("--solvers", type=listed, default=["all"], help=f"all, or of {', '.join(mpc.PREPARE)}")
+    command.add_argument("--horizons", type=listed, default=["30", "100"], help="separated by commas")
+    command.add_argument("--plants", type=int, default=64, help="that convexjax solves in one call")
+    command.add_argument("--peer-plants", type=int, default=4, help="that a peer solves one after the other")
+    command.add_argument("--steps", type=int, default=200)
+    command.add_argument("--timeout", type=float, default=900.0, help="seconds for all steps, compilation included")
+    command.add_argument("--threads", type=int, default=1, help="threads of each solver; 0: not limited")
+    command.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
+    command.add_argument("--plot", help="file to draw the time by horizon in")
+    command.add_argument("--markdown", help="file to write the table to")
+    command.add_argument("--json", help="file to write the results to")
 
 
 def add_derivatives(command: argparse.ArgumentParser) -> None:
@@ -245,6 +263,23 @@ def run_batches(arguments: argparse.Namespace) -> None:
     text = "\n\n".join(f"{title}\n\n{report.markdown(rows)}" for title, rows in tables) + "\n"
     write(arguments, text, {"machine": facts, "results": [asdict(result) for result in results]})
     raise SystemExit(0 if all(r.certified == 1 for r in results if r.solver == "convexjax") else 1)
+
+
+def run_mpc(arguments: argparse.Namespace) -> None:
+    """Steps of model predictive control."""
+    solvers = chosen(arguments.solvers, mpc.PREPARE, "solver")
+    cases = [mpc.Case(int(horizon), arguments.plants, arguments.steps) for horizon in arguments.horizons]
+    around = Surroundings(threads=arguments.threads, cache=arguments.cache)
+    results = []
+    for result in mpc.measure(solvers, cases, arguments.peer_plants, arguments.timeout, around):
+        results.append(result)
+        print(report.aligned(mpc.rows([result])), flush=True)
+    print("", report.aligned(mpc.rows(results)), sep="\n")
+    facts = report.facts(around, [mpc.PACKAGES[name] for name in solvers])
+    content = {"machine": facts, "results": [asdict(result) for result in results]}
+    write(arguments, report.markdown(mpc.rows(results)) + "\n", content)
+    if arguments.plot:
+        mpc.plot(results, arguments.plot, f"{arguments.plants} plants, {facts['processor']}")
 
 
 def chosen(names: list[str], known: Iterable[str], kind: str) -> list[str]:

@@ -6,6 +6,7 @@ from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.perturbed import perturbed
 from convexjax.problems.conic import solve_conic
+from convexjax.problems.mpc import Trajectory, shift_horizon, solve_mpc
 from convexjax.problems.qp import solve_lp, solve_qp
 from convexjax.problems.sdp import solve_sdp
 from convexjax.problems.socp import solve_socp
@@ -23,11 +24,14 @@ __all__ = [
     "SecondOrder",
     "Solution",
     "Status",
+    "Trajectory",
     "Zero",
     "perturbed",
+    "shift_horizon",
     "smat",
     "solve_conic",
     "solve_lp",
+    "solve_mpc",
     "solve_qp",
     "solve_sdp",
     "solve_socp",

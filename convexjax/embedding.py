@@ -119,8 +119,8 @@ def measure(program: ConeProgram, units: Units, point: Point) -> tuple[Residuals
         ),
     )
     # bounds are no rows to the user: a large one must not loosen the others
-    dense = np.arange(s.shape[0]) < program.A.dense.shape[0]
-    groups = (dense, ~dense) if program.A.diagonals else (dense,)
+    dense = np.arange(s.shape[0]) < program.A.num_general
+    groups = (dense,) if dense.all() else (dense, ~dense)
     bz, sz, size_bz, size_z, size_ray, norm_z, size_r_z, *in_groups = reductions(
         (program.b * z, s * z, jnp.abs(program.b * z)),
         (

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.cone_program import ConeProgram, infinite_rows
-from convexjax.linear_algebra import Rows, reductions, vary_like
+from convexjax.linear_algebra import Rows, reductions, static, vary_like
+from convexjax.stage_program import StageProgram
 
 MAX_PASSES = 12
 # Factors stay within these bounds: beyond them a small entry is more likely noise than a unit of measure.
@@ -39,16 +40,20 @@ class Equilibration:
     size_P: jax.Array  # largest norm of a column of the scaled P, to a factor of 2
     no_q: jax.Array  # whether q = 0, b = 0
     no_b: jax.Array
+    enabled: bool = static(default=True)  # else all factors are one
 
     def scale(self, program: ConeProgram) -> ConeProgram:
         """The program in the solver's units."""
         c, beta, D, E = self.c, self.beta, self.D, self.E
+        q, b = (c * beta) * (D * program.q), jnp.where(self.dropped, self.b_dropped, E * program.b) / beta
+        if isinstance(program, StageProgram):
+            kept = program.kept(~self.dropped)
+            return replace(kept.scaled(D, E, c * beta * beta) if self.enabled else kept, q=q, b=b)
         dense, diagonals = _effective(program, self.dropped)
-        b = jnp.where(self.dropped, self.b_dropped, E * program.b) / beta
         return replace(
             program,
             P=None if program.P is None else (c * beta * beta * D)[:, None] * program.P * D,
-            q=(c * beta) * (D * program.q),
+            q=q,
             A=Rows(E[: dense.shape[0], None] * dense * D, diagonals),
             b=b,
         )
@@ -77,19 +82,12 @@ def equilibration(program: ConeProgram, enabled: bool) -> Equilibration:
 
     Rows of inequalities with b >= 1e20 become `0'x + s = t`, t the size of b, solved by s = t, z = 0: no effect.
     """
-    n, dtype = program.q.shape[0], program.q.dtype
-    m = program.A.dense.shape[0]
     dropped = infinite_rows(program)
-    dense, diagonals = _effective(program, dropped)
-    one = jnp.ones((), dtype)
-    if enabled:
-        D, E, norms_P = _ruiz(program.P, dense, diagonals, program.cone)
+    one = jnp.ones((), program.q.dtype)
+    if isinstance(program, StageProgram):
+        D, E, norms_P = _stage_factors(program, dropped, enabled)
     else:
-        D, E = jnp.ones(n, dtype), jnp.ones(m, dtype)
-        # the largest entry of a positive semidefinite matrix is on its diagonal
-        norms_P = jnp.zeros(n, dtype) if program.P is None else jnp.abs(jnp.diagonal(program.P))
-    # bounds keep unit coefficients: E = 1/D there
-    E = jnp.concatenate([E] + [1 / D] * len(diagonals))
+        D, E, norms_P = _factors(program, dropped, enabled)
     q, b = D * program.q, jnp.where(dropped, 0, E * program.b)
     size_q, size_P = reductions(maxima=(jnp.abs(q), norms_P))
     (size_b,) = reductions(maxima=(jnp.abs(b),))
@@ -111,7 +109,50 @@ def equilibration(program: ConeProgram, enabled: bool) -> Equilibration:
         size_P=c * beta * beta * size_P,
         no_q=size_q == 0,
         no_b=size_b == 0,
+        enabled=enabled,
     )
+
+
+def _factors(program: ConeProgram, dropped: jax.Array, enabled: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """D, E and the norms of the columns of D P D."""
+    n, dtype = program.q.shape[0], program.q.dtype
+    dense, diagonals = _effective(program, dropped)
+    if enabled:
+        D, E, norms_P = _ruiz(program.P, dense, diagonals, program.cone)
+    else:
+        D, E = jnp.ones(n, dtype), jnp.ones(dense.shape[0], dtype)
+        # the largest entry of a positive semidefinite matrix is on its diagonal
+        norms_P = jnp.zeros(n, dtype) if program.P is None else jnp.abs(jnp.diagonal(program.P))
+    # bounds keep unit coefficients: E = 1/D there
+    return D, jnp.concatenate([E] + [1 / D] * len(diagonals)), norms_P
+
+
+# A state or an input with a smaller share of the largest entry of the cost counts as one of this share.
+LEAST_COST = 1e-4
+
+
+def _stage_factors(program: StageProgram, dropped: jax.Array, enabled: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The same for an optimal control problem: one factor for each state and each input that brings the diagonal of its
+    cost to the same size in all; the coefficient -1 of x_{t+1} stays what it is."""
+    rows, one = program.A, jnp.ones((), program.q.dtype)
+    of_states = jnp.abs(jnp.diagonal(program.Q, axis1=1, axis2=2))
+    of_inputs = jnp.abs(jnp.diagonal(program.R, axis1=1, axis2=2))
+    units = [jnp.ones_like(costs[0]) for costs in (of_states, of_inputs)]
+    if enabled:
+        sizes = [jnp.max(costs, 0, initial=0) for costs in (of_states, of_inputs)]
+        largest = jnp.maximum(jnp.max(sizes[0]), jnp.max(sizes[1]))
+        least = jnp.where(largest > 0, LEAST_COST * largest, one)
+        units = [_power_of_two(jax.lax.rsqrt(jnp.maximum(size, least))) for size in sizes]
+    D_x, D_u = jnp.broadcast_to(units[0], of_states.shape), jnp.broadcast_to(units[1], of_inputs.shape)
+    D = jnp.concatenate([D_x.reshape(-1), D_u.reshape(-1)])
+    E = [1 / D_x.reshape(-1)]
+    if rows.G is not None:
+        squares = jnp.sum((rows.G * D_x[:, None]) ** 2, 2).at[:-1].add(jnp.sum((rows.J[:-1] * D_u[:, None]) ** 2, 2))
+        norms = jnp.sqrt(squares).reshape(-1)
+        norms = jnp.where((norms > 0) & ~dropped[rows.num_equations : rows.num_general], norms, 1)
+        E.append(_power_of_two(1 / norms) if enabled else jnp.ones_like(norms))
+    E += [1 / (D_x, D_u)[kind // 2].reshape(-1) for kind in rows.bounds]
+    return D, jnp.concatenate(E), D * D * jnp.concatenate([of_states.reshape(-1), of_inputs.reshape(-1)])
 
 
 def _power_of_two(v):

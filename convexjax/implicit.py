@@ -34,8 +34,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from convexjax.cone_program import ConeProgram
-from convexjax.kkt import assemble, refined
+from convexjax.kkt import assemble, factor_reduced, refined, replace_exact, solve_reduced
 from convexjax.linear_algebra import reductions, vary_like
+from convexjax.riccati import Riccati
+from convexjax.stage_program import StageProgram
 
 # delta and least epsilon of the regularised system, by dtype. Larger than in the solver: H has no tiny eigenvalues that
 # matter, and rounding errors of relative size eps / (delta epsilon) mix with the null space of a singular system.
@@ -137,7 +139,7 @@ class System(NamedTuple):
 
     program: ConeProgram
     spectrum: tuple  # of D
-    cholesky: jax.Array
+    reduced: jax.Array | Riccati
     delta: jax.Array
 
 
@@ -147,6 +149,8 @@ def factor(program: ConeProgram, v: jax.Array, mu: jax.Array | None) -> System:
     delta, epsilon = (jnp.asarray(r, dtype) for r in REGULARISATION[dtype.name])
     spectrum = program.cone.spectrum(v, mu)
     weighted_A = program.cone.weigh("spectral", spectrum, lambda d: (1 - d) * _inverse(d, delta), program.A)
+    if isinstance(program, StageProgram):
+        return System(program, spectrum, factor_reduced(program, weighted_A, epsilon), delta)
     M = assemble(program, weighted_A, 0)
     # as much more as keeps the factor from breaking down
     shift = epsilon + 10 * jnp.finfo(dtype).eps * jnp.max(jnp.diagonal(M), initial=0)
@@ -213,8 +217,10 @@ def _refine(system: System, right: jax.Array) -> tuple[jax.Array, jax.Array]:
     T, BT = _function(system, lambda d: _inverse(d, delta)), _function(system, lambda d: _root(d) * _inverse(d, delta))
 
     def precondition(e):
-        dx = jax.scipy.linalg.cho_solve((system.cholesky, True), e[:n] - program.A.rmatvec(BT(e[n:])))
-        return jnp.concatenate([dx, -T(e[n:] + B(program.A.matvec(dx)))])
+        of_rows = program.A.rmatvec(replace_exact(program.A, BT(e[n:]), 0))
+        dx, exact = solve_reduced(system.reduced, e[:n] - of_rows, -e[n : n + program.A.num_exact])
+        y = -T(e[n:] + B(program.A.matvec(dx)))
+        return jnp.concatenate([dx, replace_exact(program.A, y, -exact)])
 
     def left(d):
         dx, y = d[:n], d[n:]

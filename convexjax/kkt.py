@@ -19,8 +19,11 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
+from convexjax import riccati
 from convexjax.cone_program import ConeProgram
 from convexjax.linear_algebra import Rows, reductions, vary_like
+from convexjax.riccati import Riccati
+from convexjax.stage_program import StageProgram, StageRows
 
 # (delta, epsilon) by dtype: as small as keeps the Cholesky factor of M accurate enough for refinement to contract.
 REGULARISATION = {"float64": (1e-8, 1e-10), "float32": (1e-4, 1e-6)}
@@ -29,7 +32,7 @@ REGULARISATION = {"float64": (1e-8, 1e-10), "float32": (1e-4, 1e-6)}
 class Factor(NamedTuple):
     """What solving with the current H needs."""
 
-    cholesky: jax.Array
+    reduced: jax.Array | Riccati  # of M
     weighted_A: Rows  # (H + delta I)^-1 A
     scaling: tuple
     delta: jax.Array
@@ -40,8 +43,26 @@ def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
     dtype = program.q.dtype
     delta, epsilon = (jnp.asarray(r, dtype) * boost for r in REGULARISATION[dtype.name])
     weighted_A = program.cone.weigh("regularised_inverse", scaling, delta, program.A)
-    M = assemble(program, weighted_A, epsilon)
-    return Factor(jnp.linalg.cholesky(M, symmetrize_input=False), weighted_A, scaling, delta)
+    return Factor(factor_reduced(program, weighted_A, epsilon), weighted_A, scaling, delta)
+
+
+def factor_reduced(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array | float) -> jax.Array | Riccati:
+    """Cholesky factor of M, or the Riccati recursion for it."""
+    if isinstance(program, StageProgram) and isinstance(weighted_A, StageRows):
+        return riccati.factor(program, weighted_A.weights, epsilon)
+    return jnp.linalg.cholesky(assemble(program, weighted_A, epsilon), symmetrize_input=False)
+
+
+def solve_reduced(reduced: jax.Array | Riccati, right: jax.Array, exact: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(dx, dz) with M dx + A'dz = right, A dx = exact for the rows that hold exactly; a Cholesky factor knows none."""
+    if isinstance(reduced, Riccati):
+        return riccati.solve(reduced, right, exact)
+    return cho_solve((reduced, True), right), exact
+
+
+def replace_exact(A: Rows, rows: jax.Array, exact: jax.Array | float) -> jax.Array:
+    """The entries of `rows` that belong to the rows that hold exactly replaced by `exact`."""
+    return rows.at[: A.num_exact].set(exact) if A.num_exact else rows
 
 
 def assemble(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array | float) -> jax.Array:
@@ -65,9 +86,10 @@ def solve(
 
     def precondition(e):
         """Solve with the regularised matrix."""
-        dx = cho_solve((factor.cholesky, True), e[:n] + factor.weighted_A.rmatvec(e[n:]))
+        of_rows = factor.weighted_A.rmatvec(replace_exact(A, e[n:], 0))
+        dx, exact = solve_reduced(factor.reduced, e[:n] + of_rows, e[n : n + A.num_exact])
         dz = cone.regularised_inverse(factor.scaling, factor.delta, (A.matvec(dx) - e[n:])[:, None])[:, 0]
-        return jnp.concatenate([dx, dz])
+        return jnp.concatenate([dx, replace_exact(A, dz, exact)])
 
     def residual(d):
         """What is left of the right-hand side with the true matrix."""

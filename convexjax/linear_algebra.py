@@ -109,6 +109,20 @@ class Rows:
     diagonals: tuple[jax.Array, ...] = ()
 
     @property
+    def num_exact(self) -> int:
+        """Number of rows, the first, that the solution of a linear system fulfils exactly (`kkt.solve_reduced`)."""
+        return 0
+
+    @property
+    def dtype(self):
+        return self.dense.dtype
+
+    @property
+    def num_general(self) -> int:
+        """Rows that are no bounds."""
+        return self.dense.shape[0]
+
+    @property
     def shape(self) -> tuple[int, int]:
         m, n = self.dense.shape
         return m + n * len(self.diagonals), n
@@ -125,6 +139,11 @@ class Rows:
         for diagonal, part in zip(self.diagonals, self.bound_rows(z), strict=True):
             y = y + _rowwise(diagonal, part) * part
         return y
+
+    def weighted(self, weights: jax.Array) -> "Rows":
+        """W A for the diagonal W of `weights`."""
+        dense, bounds = weights[: self.num_general, None] * self.dense, self.bound_rows(weights)
+        return Rows(dense, tuple(w * d for w, d in zip(bounds, self.diagonals, strict=True)))
 
     def bound_rows(self, v: jax.Array) -> list[jax.Array]:
         """The parts of a row vector that belong to the diagonals."""

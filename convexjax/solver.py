@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from convexjax import active_set, interior_point
+from convexjax import active_set, interior_point, semismooth
 from convexjax.batches import in_chunks, in_slots
 from convexjax.cone_program import ConeProgram, is_convex
 from convexjax.embedding import Claims, Point, Units, measure, units_of, unpack
@@ -16,6 +16,7 @@ from convexjax.implicit import attach, attach_value, is_unique, sharpen
 from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
 from convexjax.solution import Info, Status
+from convexjax.stage_program import StageProgram
 
 
 class ConeSolution(NamedTuple):
@@ -91,12 +92,16 @@ LARGEST_CHUNK, CHUNK_BYTES = 64, 400_000
 # Lanes that the interior point steps together: fewer than fit, for each step takes as long as its slowest lane; and the
 # fewest for which it pays to exchange those that have finished.
 SLOTS, LEAST_SLOTS = 16, 4
+# Matrices as large as Q that an optimal control problem keeps for each stage, few of them at a time in use.
+STAGE_COPIES = 1.4
 
 
 @jax.custom_batching.custom_vmap
 def _solve(program: ConeProgram, options: Options, guess: tuple | None) -> ConeSolution:
     """One program by the interior point (by the active set first if that is asked for); a batch in chunks, small
     quadratic programs by the active set first."""
+    if isinstance(program, StageProgram):
+        return _newton_or_interior_point(program, options, guess)
     if options.method == "active_set" and _may_walk(program, options, guess):
         batch = jax.tree.map(lambda leaf: leaf[None], (program, options, guess))
         answers = _walk_lanes(jax.tree.map(lambda _: True, (program, options, guess)), batch, 1)
@@ -111,19 +116,22 @@ def _(lanes, batched, *data):
         lambda leaf, flag: jax.ShapeDtypeStruct(jnp.shape(leaf)[flag:], jnp.result_type(leaf)), data, batched
     )
     (m, n), size = program.A.shape, program.q.dtype.itemsize
-    walk = _may_walk(program, *rest)
-    fitting = CHUNK_BYTES // (size * (m * m if walk else 2 * n * (m + n)) + 1)
-    chunk = max(1, min(fitting, LARGEST_CHUNK)) if jax.default_backend() == "cpu" else lanes
-    # slots would take the lanes out of their order over several devices
-    slots = (
-        isinstance(lanes, int) and LEAST_SLOTS <= chunk and min(chunk, SLOTS) < lanes and jax.local_device_count() == 1
-    )
-    if walk:
-        answers = in_chunks(partial(_walk_lanes, batched), data, batched, lanes, chunk)
-    elif slots and not rest[0].verbose:
+    if isinstance(program, StageProgram):
+        run, numbers = _newton_lanes, int(STAGE_COPIES * program.Q.size)
+    elif _may_walk(program, *rest):
+        run, numbers = _walk_lanes, m * m
+    else:
+        run, numbers = _interior_point_lanes, 2 * n * (m + n)
+    fitting = CHUNK_BYTES // (size * numbers + 1)
+    on_cpu = jax.default_backend() == "cpu"
+    chunk = max(1, min(fitting, LARGEST_CHUNK)) if on_cpu else lanes
+    few = isinstance(lanes, int) and min(chunk, SLOTS) < lanes
+    # an exchange of lanes would take them from device to device
+    exchange = on_cpu and few and chunk >= LEAST_SLOTS and jax.local_device_count() == 1 and not rest[0].verbose
+    if run is _interior_point_lanes and exchange:
         answers = _interior_point_slots(batched, min(chunk, SLOTS), data, lanes)
     else:
-        answers = in_chunks(partial(_interior_point_lanes, batched), data, batched, lanes, chunk)
+        answers = in_chunks(partial(run, batched), data, batched, lanes, chunk)
     return answers, jax.tree.map(lambda _: True, answers)
 
 
@@ -167,6 +175,17 @@ def _walk_lanes(batched: tuple, data: tuple, lanes: int) -> ConeSolution:
     program, options, _ = data
     candidates = active_set.solve(program, batched[0], lanes, options.max_iters)
     return jax.vmap(_proved_or_interior_point, (*_axes(batched[:2]), 0))(program, options, candidates)
+
+
+def _newton_lanes(batched: tuple, data: tuple, lanes: int) -> ConeSolution:
+    return jax.vmap(_newton_or_interior_point, _axes(batched), axis_size=lanes)(*data)
+
+
+def _newton_or_interior_point(program: StageProgram, options: Options, guess: tuple | None) -> ConeSolution:
+    """An optimal control problem by the semismooth Newton method where that is proved, else by the interior point."""
+    if options.method == "interior_point" or options.verbose or options.history:
+        return _interior_point(program, options, guess)
+    return _proved_or_interior_point(program, options, semismooth.solve(program, options.max_iters, guess))
 
 
 def _proved_or_interior_point(program: ConeProgram, options: Options, candidate: active_set.Candidate) -> ConeSolution:
@@ -230,7 +249,8 @@ def _start(program: ConeProgram, options: Options, guess: tuple | None, needed: 
         needed = ~near.reached
     status = jnp.where(needed, jnp.int32(Status.UNSOLVED), jnp.int32(Status.SOLVED))
     # NaN in P makes its factor NaN, too, and is found by the loop
-    convex = is_convex(scaled.P, scaling.size_P) | ~jnp.isfinite(scaling.size_P)
+    convex = scaled.convexity > 0 if isinstance(scaled, StageProgram) else is_convex(scaled.P, scaling.size_P)
+    convex = convex | ~jnp.isfinite(scaling.size_P)
     status = jnp.where(convex, status, jnp.int32(Status.NONCONVEX))
     return Start(scaling, scaled, units, interior_point.begin(scaled, options, point, status), near)
 
