@@ -24,9 +24,9 @@ from convexjax.solution import History, Status
 
 # Fraction of the way to the boundary.
 FRACTION = 0.99
-# Most steps of refinement of a linear solve while the iterations make progress; while they do not; and after STALLING
-# such iterations. In a batch every lane waits for the refinement of all.
-REFINEMENT_STEPS, STALLING = (1, 3, np.iinfo(np.int32).max), 5
+# Most steps of refinement of a linear solve while the iterations make progress, and while they do not, until STALLING
+# such iterations; by dtype. In a batch every lane waits for the refinement of all.
+REFINEMENT_STEPS, STALLING = {"float64": (1, 3), "float32": (10, 10)}, 5
 # Iterations without progress of any claim after which the method ends.
 PATIENCE = 15
 
@@ -118,8 +118,9 @@ def direction(
 def move(program: ConeProgram, options: Options, state: State, point: Point, at: Residuals) -> State:
     """Step to the next point. A direction that is not finite, or leads nowhere, is tried again with more
     regularisation."""
-    few, some, all_steps = (np.int32(min(steps, options.refinement_steps)) for steps in REFINEMENT_STEPS)
-    refinement_steps = jnp.where(state.idle == 0, few, jnp.where(state.idle < STALLING, some, all_steps))
+    limits = (*REFINEMENT_STEPS[program.q.dtype.name], options.refinement_steps)
+    few, some, most = (np.int32(min(steps, options.refinement_steps)) for steps in limits)
+    refinement_steps = jnp.where(state.idle == 0, few, jnp.where(state.idle < STALLING, some, most))
     along, step = direction(program, point, at, state.boost, refinement_steps)
     moved = state.point + step * along
     useful = step > 1e-10  # false for NaN
