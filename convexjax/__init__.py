@@ -2,6 +2,7 @@
 
 from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
+from convexjax.least_squares import LeastSquares, lstsq
 from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.perturbed import perturbed
@@ -17,6 +18,7 @@ __all__ = [
     "Exponential",
     "History",
     "Info",
+    "LeastSquares",
     "Nonnegative",
     "Options",
     "Power",
@@ -24,6 +26,7 @@ __all__ = [
     "Solution",
     "Status",
     "Zero",
+    "lstsq",
     "perturbed",
     "smat",
     "solve_conic",
