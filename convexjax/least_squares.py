@@ -1,18 +1,17 @@
 """`lstsq`: least squares, the solution of smallest norm, with equations if wanted."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import ArrayLike
 
 from convexjax import pseudo_inverse
 from convexjax.compilation import quick_jit
 from convexjax.options import DEFAULT_TOLERANCES
-from convexjax.problems.arguments import floating, rank, require_given, require_shape, require_together
+from convexjax.problems.arguments import floating, require_given, require_shape, require_together
 from convexjax.solution import Status
 
 METHODS = {"auto": pseudo_inverse.CHOLESKY, "qr": pseudo_inverse.QR, "svd": pseudo_inverse.SVD, "lsmr": None}

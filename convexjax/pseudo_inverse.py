@@ -42,11 +42,11 @@ CORRECTIONS = 10
 
 
 class Factor(NamedTuple):
-    """Y and Q of (1). If `implicit`, Q stands for A Y."""
+    """Y and Q of (1), N of (2), all without derivatives. If `implicit`, Q stands for W^(1/2) A Y."""
 
     Y: jax.Array
     Q: jax.Array
-    N: jax.Array  # (n, n)
+    N: jax.Array
     implicit: jax.Array  # bool
     rank: jax.Array  # int32
 
@@ -63,22 +63,31 @@ def attach(A: jax.Array, w: jax.Array | None, b: jax.Array, x: jax.Array, method
 
 @attach.defjvp
 def _attach_jvp(primals, tangents):
-    A, w, b, x, method, rcond = primals
+    (A, w, b, x, method, rcond), (dA, dw, db, *_) = primals, tangents
+    data = jax.lax.stop_gradient((A, w))
+    factor = factorise(*data, method, rcond)
+    root = None if w is None else jnp.sqrt(data[1])[:, None]
+    N = null_projection(A, w, factor, root)
+    x = attach(A, w, b, x, method, rcond)
+    r = b - A @ x
+    g = dA.T @ r if w is None else dA.T @ (w[:, None] * r) + A.T @ (dw[:, None] * r)
+    # -dN x, without dN; all terms outside of `lax.cond`, whose operands under vmap cannot be transposed
+    zeros = jnp.zeros_like(b)
+    Ap = A @ apply(A, w, factor, root, N, zeros, x)
+    g = (
+        g
+        + apply(A, w, factor, root, N, dA @ (N @ x), jnp.zeros_like(x))
+        + N @ (dA.T @ (Ap if w is None else w[:, None] * Ap))
+    )
+    return x, apply(A, w, factor, root, N, db - dA @ x, g)
 
-    def solution(A, w, b):
-        factor = factorise(*jax.lax.stop_gradient((A, w)), method, rcond)
-        return apply(A, w, factor, null_projection(A, w, factor), b)
 
-    _, dx = jax.jvp(solution, (A, w, b), tangents[:3])
-    return attach(A, w, b, x, method, rcond), dx
-
-
-def apply(A: jax.Array, w: jax.Array | None, factor: Factor, N: jax.Array, f: jax.Array) -> jax.Array:
-    """H^+ A'W f of f (m, q), differentiable in A, w, N and f."""
+def apply(A, w, factor: Factor, root, N: jax.Array, f: jax.Array, g: jax.Array) -> jax.Array:
+    """x of (2) for f (m, q) and g (n, q), differentiable in A, w, N, f and g; `root` is W^(1/2), which at zero has no
+    derivative."""
     m = A.shape[0]
-    Y, Q, _, implicit, _ = jax.lax.stop_gradient(factor)
+    Y, Q, _, implicit, _ = factor
     weigh = lambda v: v if w is None else w[:, None] * v
-    root = None if w is None else jnp.sqrt(jax.lax.stop_gradient(w))[:, None]
 
     def along_Q(v):
         """Q'v."""
@@ -112,28 +121,22 @@ def apply(A: jax.Array, w: jax.Array | None, factor: Factor, N: jax.Array, f: ja
         return jnp.concatenate([f - weigh(A @ x), x])
 
     # one array: JAX transposes a linear solve only if all parts of its right-hand side are to be differentiated
-    right = jnp.concatenate([f, jnp.zeros((A.shape[1], f.shape[1]), f.dtype)])
+    right = jnp.concatenate([f, -g])
     return jax.lax.custom_linear_solve(matvec, right, solve, solve_transposed)[m:]
 
 
 @jax.custom_jvp
-def null_projection(A: jax.Array, w: jax.Array | None, factor: Factor) -> jax.Array:
+def null_projection(A: jax.Array, w: jax.Array | None, factor: Factor, root: jax.Array | None) -> jax.Array:
     """N as a function of A and w."""
     return factor.N
 
 
 @null_projection.defjvp
 def _null_projection_jvp(primals, tangents):
-    A, w, factor = primals
-    N = null_projection(A, w, factor)
-
-    def change(dA):
-        S = apply(A, w, factor, N, dA @ N)
-        return -(S + S.T)
-
-    if A.shape[0] < A.shape[1]:
-        return N, change(tangents[0])
-    return N, jax.lax.cond(factor.rank < A.shape[1], change, lambda _: jnp.zeros_like(N), tangents[0])
+    A, w, factor, root = primals
+    N = null_projection(A, w, factor, root)
+    S = apply(A, w, factor, root, N, tangents[0] @ N, jnp.zeros_like(N))
+    return N, -(S + S.T)
 
 
 # ----------------------------------------------------------------------------- factorisations
