@@ -1,5 +1,6 @@
 """convexjax: convex optimisation as pure JAX functions."""
 
+from convexjax import learn
 from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
 from convexjax.least_squares import LeastSquares, lstsq
@@ -26,6 +27,7 @@ __all__ = [
     "Solution",
     "Status",
     "Zero",
+    "learn",
     "lstsq",
     "perturbed",
     "smat",

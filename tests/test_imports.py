@@ -15,6 +15,7 @@ ORDER = [
     "options",
     "solution",
     "linear_algebra",
+    "implicit_root",
     "compilation",
     "perturbed",
     "cones",

@@ -1,0 +1,165 @@
+"""Damped Newton's method for generalised linear models, with a proof of optimality.
+
+    minimise    F(theta) = sum_i w_i loss(x_i'theta, y_i) + penalty/2 sum_j p_j theta_j^2                          (1)
+
+theta (d, q), the loss smooth and convex in the scores x_i'theta (q,). Source: Boyd and Vandenberghe, "Convex
+Optimization", 2004, section 9.5. The Newton decrement proves the distance from the optimum where the Hessian varies
+little (self-concordance); `gradient` is the largest entry of F's gradient, relative to the size of its terms.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from convexjax.linear_algebra import vary_like
+from convexjax.solution import Status
+
+MAX_ITERS = 100
+# Step lengths tried at once.
+STEPS = tuple(0.5**i for i in range(12))
+
+
+class Problem(NamedTuple):
+    """Data of (1): rows X (n, d), of any pytree y with n rows, weights (n,), penalties (d,) of the coefficients."""
+
+    X: jax.Array
+    y: jax.Array
+    weights: jax.Array
+    penalty: jax.Array
+
+
+class Loss(NamedTuple):
+    """A loss of scores (n, q) and y, and whether theta is a direction in which the sum never increases but somewhere
+    decreases for ever (then there is no finite optimum). Both must be plain functions: they are compared by identity."""
+
+    value: Callable
+    recedes: Callable
+
+
+def objective(loss: Loss, theta: jax.Array, problem: Problem) -> jax.Array:
+    """F."""
+    X, y, weights, penalty = problem
+    return weights @ loss.value(X @ theta, y) + jnp.sum(penalty[:, None] * theta**2) / 2
+
+
+def gradient(loss: Loss, theta: jax.Array, problem: Problem) -> jax.Array:
+    """Its gradient (d, q), through that of the loss in the scores."""
+    X, y, weights, penalty = problem
+    return X.T @ (weights[:, None] * _slope(loss, X @ theta, y)) + penalty[:, None] * theta
+
+
+def _slope(loss: Loss, scores, y):
+    return jax.grad(lambda scores: jnp.sum(loss.value(scores, y)))(scores)
+
+
+def _curvature(loss: Loss, scores, y):
+    """The second derivatives (n, q, q) of the loss in the scores."""
+    directions = jnp.eye(scores.shape[1], dtype=scores.dtype)
+    slope = lambda scores: _slope(loss, scores, y)
+    along = lambda v: jax.jvp(slope, (scores,), (jnp.broadcast_to(v, scores.shape),))[1]
+    return jax.vmap(along, out_axes=2)(directions)
+
+
+def hessian(loss: Loss, theta: jax.Array, problem: Problem) -> jax.Array:
+    """The Hessian (d q, d q)."""
+    X, y, weights, penalty = problem
+    (d, q), H = theta.shape, _curvature(loss, X @ theta, y)
+    block = lambda h: X.T @ ((weights * h)[:, None] * X)
+    blocks = jax.vmap(jax.vmap(block, 1, 2), 2, 3)(H)  # (d, d, q, q)
+    blocks = blocks + jnp.diag(penalty)[:, :, None, None] * jnp.eye(q, dtype=X.dtype)
+    return jnp.transpose(blocks, (0, 2, 1, 3)).reshape(d * q, d * q)
+
+
+def minimise(loss: Loss, problem: Problem, start: jax.Array, tolerance: jax.Array) -> tuple:
+    """(theta, status, relative size of the gradient, iterations). DUAL_INFEASIBLE: theta is a direction without end
+    (`Loss.recedes`), of size one. Not to be differentiated: see `attach`."""
+    X, y, weights, penalty = problem
+    dtype = X.dtype
+    eps = jnp.finfo(dtype).eps
+    steps = jnp.asarray(STEPS, dtype)
+
+    def error(theta):
+        """The gradient relative to the sum of the sizes of its terms, or to one where there are none."""
+        slope = weights[:, None] * _slope(loss, X @ theta, y)
+        terms = jnp.abs(X).T @ jnp.abs(slope) + jnp.abs(penalty[:, None] * theta)
+        at_start = jnp.abs(X).T @ jnp.abs(weights[:, None] * _slope(loss, jnp.zeros_like(slope), y))
+        size = jnp.max(jnp.maximum(terms, at_start), initial=0)
+        return jnp.max(jnp.abs(gradient(loss, theta, problem)), initial=0) / jnp.where(size > 0, size, 1)
+
+    def step(state):
+        count, theta, value, _, _, _, best = state
+        g = gradient(loss, theta, problem).reshape(-1)
+        H = hessian(loss, theta, problem)
+        factor = _cholesky(H)
+        direction = -jax.scipy.linalg.cho_solve((factor, True), g).reshape(theta.shape)
+        decrease = -jnp.sum(g.reshape(theta.shape) * direction)
+        values = jax.vmap(lambda a: objective(loss, theta + a * direction, problem))(steps)
+        # rounding errors of F hide the last decreases: there the full step is as good
+        noise = 10 * eps * (1 + jnp.abs(value))
+        fine = values <= value - 1e-4 * steps * decrease + noise  # false for NaN
+        chosen = jnp.argmax(fine)
+        moves = jnp.any(fine)
+        size = jnp.where(moves, steps[chosen], 0)
+        new = theta + size * direction
+        found = error(new)
+        receding = moves & _recedes(loss, problem, direction, new)
+        stalled = ~moves | ((found >= best) & (decrease < noise))
+        return count + 1, new, jnp.where(moves, values[chosen], value), found, receding, stalled, jnp.minimum(best, found)
+
+    def unfinished(state):
+        count, _, _, found, receding, stalled, _ = state
+        return (count < MAX_ITERS) & (found > eps) & ~receding & ~stalled
+
+    value, found = objective(loss, start, problem), error(start)
+    false = jnp.array(False)
+    state = jnp.int32(0), start, value, found, false, false, found
+    count, theta, _, found, receding, _, _ = jax.lax.while_loop(unfinished, step, vary_like((problem, start), state))
+    # a gradient that is small because the optimum is at infinity is no optimum
+    receding = receding | (_recedes(loss, problem, theta, theta) & (found <= tolerance) & (found > 0))
+    status = jnp.where(found <= tolerance, jnp.int32(Status.SOLVED), jnp.int32(Status.MAX_ITERATIONS))
+    status = jnp.where(jnp.isfinite(found), status, jnp.int32(Status.NUMERICAL_ERROR))
+    status = jnp.where(receding, jnp.int32(Status.DUAL_INFEASIBLE), status)
+    size = jnp.linalg.norm(theta)
+    theta = jnp.where(receding, theta / jnp.where(size > 0, size, 1), theta)
+    return theta, status, found, count
+
+
+def _recedes(loss: Loss, problem: Problem, direction, theta):
+    """Whether the direction proves that there is no finite optimum, for the coefficients that no penalty holds."""
+    held = jnp.max(jnp.abs(problem.penalty[:, None] * direction), initial=0) > 0
+    scores = problem.X @ direction
+    return ~held & loss.recedes(scores, problem.y, problem.weights)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def attach(loss: Loss, theta: jax.Array, problem: Problem) -> jax.Array:
+    """The minimiser theta as a function of the problem, with derivatives of any order (implicit function theorem)."""
+    return theta
+
+
+@attach.defjvp
+def _attach_jvp(loss, primals, tangents):
+    (theta, problem), (_, dproblem) = primals, tangents
+    H = hessian(loss, *jax.lax.stop_gradient((theta, problem)))
+    factor = _cholesky(H)
+
+    def solve(_, right):
+        inverse = lambda v: jax.scipy.linalg.cho_solve((factor, True), v)
+        found = inverse(right)
+        return found + inverse(right - H @ found)
+
+    theta = attach(loss, theta, problem)
+    change = jax.jvp(lambda problem: gradient(loss, theta, problem), (problem,), (dproblem,))[1]
+    along = lambda v: jax.jvp(lambda theta: gradient(loss, theta, problem), (theta,), (v.reshape(theta.shape),))[1]
+    flat = lambda v: along(v).reshape(-1)
+    return theta, jax.lax.custom_linear_solve(flat, -change.reshape(-1), solve, symmetric=True).reshape(theta.shape)
+
+
+def _cholesky(H: jax.Array) -> jax.Array:
+    """The factor of H, shifted so little that only singular directions notice."""
+    n, largest = H.shape[0], jnp.max(jnp.diagonal(H), initial=0)
+    shift = 10 * n * jnp.finfo(H.dtype).eps * jnp.where(largest > 0, largest, 1)
+    return jnp.linalg.cholesky(H + shift * jnp.eye(n, dtype=H.dtype), symmetrize_input=False)
