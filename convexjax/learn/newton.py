@@ -32,11 +32,14 @@ class Problem(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """A loss of scores (n, q) and y, and whether theta is a direction in which the sum never increases but somewhere
-    decreases for ever (then there is no finite optimum). Both must be plain functions: they are compared by identity."""
+    """A loss (n,) of scores (n, q) and y, and whether scores are a direction in which the weighted sum never increases
+    but decreases for ever (then there is no finite optimum). Plain functions: they are compared by identity."""
 
     value: Callable
     recedes: Callable
+    # A bound (n,) of the second derivatives of a loss of one score that makes the step of `hessian` a descent from any
+    # point: for a loss whose second derivative jumps.
+    majorant: Callable | None = None
 
 
 def objective(loss: Loss, theta: jax.Array, problem: Problem) -> jax.Array:
@@ -63,10 +66,11 @@ def _curvature(loss: Loss, scores, y):
     return jax.vmap(along, out_axes=2)(directions)
 
 
-def hessian(loss: Loss, theta: jax.Array, problem: Problem) -> jax.Array:
-    """The Hessian (d q, d q)."""
+def hessian(loss: Loss, theta: jax.Array, problem: Problem, majorant: bool = False) -> jax.Array:
+    """The Hessian (d q, d q), or that with the loss's majorant."""
     X, y, weights, penalty = problem
-    (d, q), H = theta.shape, _curvature(loss, X @ theta, y)
+    (d, q), scores = theta.shape, X @ theta
+    H = loss.majorant(scores, y)[:, None, None] if majorant else _curvature(loss, scores, y)
     block = lambda h: X.T @ ((weights * h)[:, None] * X)
     blocks = jax.vmap(jax.vmap(block, 1, 2), 2, 3)(H)  # (d, d, q, q)
     blocks = blocks + jnp.diag(penalty)[:, :, None, None] * jnp.eye(q, dtype=X.dtype)
@@ -90,48 +94,55 @@ def minimise(loss: Loss, problem: Problem, start: jax.Array, tolerance: jax.Arra
         return jnp.max(jnp.abs(gradient(loss, theta, problem)), initial=0) / jnp.where(size > 0, size, 1)
 
     def step(state):
-        count, theta, value, _, _, _, best = state
+        count, theta, value, _, _, _, best, _ = state
         g = gradient(loss, theta, problem).reshape(-1)
-        H = hessian(loss, theta, problem)
-        factor = _cholesky(H)
-        direction = -jax.scipy.linalg.cho_solve((factor, True), g).reshape(theta.shape)
-        decrease = -jnp.sum(g.reshape(theta.shape) * direction)
-        values = jax.vmap(lambda a: objective(loss, theta + a * direction, problem))(steps)
+        directions = [_newton_direction(hessian(loss, theta, problem), g)]
+        if loss.majorant is not None:
+            directions.append(_newton_direction(hessian(loss, theta, problem, majorant=True), g))
+        directions = jnp.stack(directions)[:, None] * steps[:, None]
+        moved = theta + directions.reshape(-1, *theta.shape)
+        values = jax.vmap(lambda theta: objective(loss, theta, problem))(moved)
+        decrease = -(directions @ g).reshape(-1)
         # rounding errors of F hide the last decreases: there the full step is as good
         noise = 10 * eps * (1 + jnp.abs(value))
-        fine = values <= value - 1e-4 * steps * decrease + noise  # false for NaN
-        chosen = jnp.argmax(fine)
+        fine = values <= value - 1e-4 * decrease + noise  # false for NaN
+        # the longest step that is fine, or of several directions the lowest value
+        lengths = jnp.argmax(fine.reshape(-1, len(STEPS)), 1) + len(STEPS) * jnp.arange(len(values) // len(STEPS))
+        chosen = lengths[jnp.argmin(jnp.where(fine[lengths], values[lengths], jnp.inf))]
         moves = jnp.any(fine)
-        size = jnp.where(moves, steps[chosen], 0)
-        new = theta + size * direction
+        new = jnp.where(moves, moved[chosen], theta)
+        direction = new - theta
         found = error(new)
-        receding = moves & _recedes(loss, problem, direction, new)
-        stalled = ~moves | ((found >= best) & (decrease < noise))
-        return count + 1, new, jnp.where(moves, values[chosen], value), found, receding, stalled, jnp.minimum(best, found)
+        ray, receding = _recession(loss, problem, direction)
+        stalled = ~moves | ((found >= best) & (decrease[chosen] < noise))
+        return count + 1, new, jnp.where(moves, values[chosen], value), found, receding, stalled, jnp.minimum(best, found), ray
 
     def unfinished(state):
-        count, _, _, found, receding, stalled, _ = state
+        count, _, _, found, receding, stalled, *_ = state
         return (count < MAX_ITERS) & (found > eps) & ~receding & ~stalled
 
     value, found = objective(loss, start, problem), error(start)
     false = jnp.array(False)
-    state = jnp.int32(0), start, value, found, false, false, found
-    count, theta, _, found, receding, _, _ = jax.lax.while_loop(unfinished, step, vary_like((problem, start), state))
-    # a gradient that is small because the optimum is at infinity is no optimum
-    receding = receding | (_recedes(loss, problem, theta, theta) & (found <= tolerance) & (found > 0))
+    state = jnp.int32(0), start, value, found, false, false, found, jnp.zeros_like(start)
+    state = jax.lax.while_loop(unfinished, step, vary_like((problem, start), state))
+    count, theta, _, found, receding, _, _, ray = state
     status = jnp.where(found <= tolerance, jnp.int32(Status.SOLVED), jnp.int32(Status.MAX_ITERATIONS))
     status = jnp.where(jnp.isfinite(found), status, jnp.int32(Status.NUMERICAL_ERROR))
     status = jnp.where(receding, jnp.int32(Status.DUAL_INFEASIBLE), status)
-    size = jnp.linalg.norm(theta)
-    theta = jnp.where(receding, theta / jnp.where(size > 0, size, 1), theta)
-    return theta, status, found, count
+    return jnp.where(receding, ray, theta), status, found, count
 
 
-def _recedes(loss: Loss, problem: Problem, direction, theta):
-    """Whether the direction proves that there is no finite optimum, for the coefficients that no penalty holds."""
-    held = jnp.max(jnp.abs(problem.penalty[:, None] * direction), initial=0) > 0
-    scores = problem.X @ direction
-    return ~held & loss.recedes(scores, problem.y, problem.weights)
+def _newton_direction(H: jax.Array, g: jax.Array) -> jax.Array:
+    return -jax.scipy.linalg.cho_solve((_cholesky(H), True), g)
+
+
+def _recession(loss: Loss, problem: Problem, direction: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The direction of size one without the coefficients that a penalty holds, and whether it proves that there is no
+    finite optimum: Newton's steps follow such a direction once they are far out."""
+    ray = jnp.where(problem.penalty[:, None] > 0, 0, direction)
+    size = jnp.linalg.norm(ray)
+    ray = ray / jnp.where(size > 0, size, 1)
+    return ray, (size > 0) & loss.recedes(problem.X @ ray, problem.y, problem.weights)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -1,6 +1,6 @@
 """Regression with a choice of losses, subject to any convex constraints that cones express."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
 from convexjax.cones import PSD, Nonnegative, SecondOrder, Zero
+from convexjax import pseudo_inverse
+from convexjax.compilation import quick_jit
+from convexjax.learn import newton
 from convexjax.learn.constraints import AtMost, Bounds, Equal, Norm, Semidefinite
 from convexjax.learn.data import Data, prepare
 from convexjax.learn.model import LinearModel, linear_model, predict
@@ -87,7 +90,8 @@ def fit(
 
     Returns:
         `LinearModel` with the solver's status, PRIMAL_INFEASIBLE for constraints that contradict each other, and its
-        `gap`. Every fit is a cone program, and its certificates and derivatives are those of `solve_conic`. Squares need
+        `gap`. Huber's loss without constraints is minimised by Newton's method, and `gap` is the relative gradient;
+        every other fit is a cone program, and its certificates and derivatives are those of `solve_conic`. Squares need
         no variables beyond beta, the largest residual one, the other losses one or two for each row: they are for some
         hundred rows.
 
@@ -116,18 +120,59 @@ def fit(
     d, dtype = data.X.shape[1], data.X.dtype
     parts = _checked_constraints(constraints, d, dtype)
     rows = jnp.concatenate([data.X, jnp.ones((data.X.shape[0], 1), dtype)], 1) if intercept and not squared else data.X
+    if isinstance(loss, Huber) and not parts:
+        return _huber(data, rows, loss, penalty.astype(dtype), intercept, options)
     solution = _solve(loss, data._replace(X=rows), d, penalty.astype(dtype), parts, options)
     beta, offset = solution.x[:d], solution.x[d] if intercept and not squared else 0
     model = linear_model(data, beta[:, None], False, solution.objective, solution.status, solution.info.gap)
     # the cone program leaves out what no variable changes
     constant = jnp.sum(data.weights * data.y[:, 0] ** 2) if squared else 0
-    return LinearModel(
-        coefficients=model.coefficients,
-        intercept=model.intercept + offset,
-        objective=model.objective + constant,
-        status=model.status,
-        gap=model.gap,
-    )
+    return replace(model, intercept=model.intercept + offset, objective=model.objective + constant)
+
+
+# ----------------------------------------------------------------------------- Huber by Newton's method
+
+
+def _huber_loss(scores, y):
+    """2 times the usual scale: the square in the middle."""
+    y, threshold = y.T
+    size = jnp.abs(y - scores[:, 0])
+    return jnp.where(size <= threshold, size * size, threshold * (2 * size - threshold))
+
+
+def _huber_majorant(scores, y):
+    """That of iteratively reweighted least squares."""
+    y, threshold = y.T
+    size = jnp.abs(y - scores[:, 0])
+    return 2 * jnp.where(size <= threshold, 1, threshold / jnp.where(size > 0, size, 1))
+
+
+def _never(scores, y, weights):
+    return jnp.array(False)
+
+
+HUBER = newton.Loss(_huber_loss, _never, _huber_majorant)
+
+
+@quick_jit
+def _huber_fit(rows, y, w, threshold, p, tolerance):
+    targets = jnp.stack([y, jnp.broadcast_to(threshold, y.shape)], 1)
+    problem = newton.Problem(rows, targets, w, p)
+    start = pseudo_inverse.solve(*jax.lax.stop_gradient((rows, w, y[:, None])), jnp.int32(0), jnp.finfo(y.dtype).eps * 1e3)[0]
+    theta, status, gradient, _ = newton.minimise(HUBER, *jax.lax.stop_gradient((problem, start, tolerance)))
+    theta = newton.attach(HUBER, theta, problem)
+    return theta, newton.objective(HUBER, theta, problem), status, gradient
+
+
+def _huber(data: Data, rows, loss: Huber, penalty, intercept: bool, options: Options) -> LinearModel:
+    """Newton's method, which needs no variables for the rows."""
+    d = data.X.shape[1]
+    (threshold,) = floating(threshold=loss.threshold)
+    p = jnp.concatenate([jnp.full(d, 2 * penalty), jnp.zeros(rows.shape[1] - d, rows.dtype)])
+    tolerance = options.tolerances(rows.dtype)[0]
+    theta, value, status, gap = _huber_fit(rows, data.y[:, 0], data.weights, threshold.astype(rows.dtype), p, tolerance)
+    model = linear_model(data, theta[:d], False, value, status, gap)
+    return replace(model, intercept=model.intercept + theta[d, 0]) if intercept else model
 
 
 # ----------------------------------------------------------------------------- constraints
