@@ -80,8 +80,8 @@ def test_imports_are_dependencies(file):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     dependencies = {requirement.split(">")[0] for requirement in project["dependencies"]}
     # NumPy comes with JAX.
-    # lineax is an extra, imported where a function asks for it.
-    known = {"convexjax", "numpy", "lineax"} | dependencies | sys.stdlib_module_names
+    # Extras, imported where a function asks for it.
+    known = {"convexjax", "numpy", "lineax", "matplotlib"} | dependencies | sys.stdlib_module_names
     assert {name.split(".")[0] for name in imported_modules(file)} <= known
 
 

@@ -7,7 +7,8 @@ matrix of all solutions. Three stages, of which the last two see only what is le
 
 - Accelerated proximal gradient with restarts (Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm",
   2009; O'Donoghue and Candes, "Adaptive restart for accelerated gradient schemes", 2015).
-- Newton's method on the coefficients that are not zero, whose gradient must vanish. For the lasso one step is exact.
+- For the lasso an active-set method, which ends at the optimum after finitely many steps (Lee, Battle, Raina and Ng,
+  "Efficient sparse coding algorithms", 2006); with groups a Newton step on the coefficients that are not zero.
 - Both in turns, until the duality gap is proved to be below the tolerance.
 
 The dual point is the residual of the augmented data (y - Xb, -l2^(1/2) p b), shrunk until it is feasible (Kim, Koh,
@@ -140,7 +141,7 @@ def solve(problem: Problem, groups: Groups | None, tolerance: jax.Array, newton:
             single = scaled._replace(l1=l1[None], l2=l2[None])
 
             def attempt():
-                new = _newton(single, groups, b)
+                new = _active_set(single, b) if groups is None else _newton(single, groups, b)
                 reached = gap(single, groups, new[:, None], (scaled.G @ new)[:, None])[1][0]
                 better = reached < found  # false for NaN
                 return jnp.where(better, new, b), jnp.where(better, reached, found)
@@ -176,6 +177,44 @@ def _largest_eigenvalue(G: jax.Array) -> jax.Array:
     start = vary_like(G, (start / jnp.linalg.norm(start), jnp.zeros((), G.dtype)))
     size = jax.lax.fori_loop(0, 50, step, start)[1]
     return jnp.where(size > 0, size, 1)
+
+
+def _active_set(problem: Problem, b: jax.Array) -> jax.Array:
+    """The lasso from b: solve for the coefficients with given signs, go there or to the breakpoint on the way, where a
+    sign changes, with the lowest objective; when the signs are right, let in the coefficient with the largest
+    correlation."""
+    G, c, _, p, (l1,), (l2,) = problem
+    d, eps = c.shape[0], jnp.finfo(c.dtype).eps
+    H, limit = G + jnp.diag(l2 * p * p), l1 * p
+    slack = 1e2 * eps * jnp.max(jnp.abs(c), initial=0)
+    shift = 10 * d * eps * jnp.max(jnp.diagonal(H), initial=0)
+
+    def step(state):
+        count, b, sign, _ = state
+        active = sign != 0
+        pair = active[:, None] & active
+        factor = jnp.linalg.cholesky(jnp.where(pair, H, 0) + jnp.diag(jnp.where(active, shift, 1)), symmetrize_input=False)
+        solve = lambda v: jax.scipy.linalg.cho_solve((factor, True), jnp.where(active, v, 0))
+        move = jnp.where(active, solve(c - limit * sign - H @ b), -b)
+        move = move + solve(c - limit * sign - H @ (b + move))
+        change = b * (b + move) < 0
+        times = jnp.append(jnp.where(change, b / jnp.where(change, -move, 1), 1), 1)
+        quadratic = times * (move @ (H @ b - c)) + times**2 / 2 * (move @ (H @ move))
+        values = quadratic + jnp.abs(b + times[:, None] * move) @ limit
+        time = times[jnp.argmin(values)]
+        new = jnp.where(change & (times[:-1] == time), 0, b + time * move)
+        # a coefficient that just came in may not have moved yet
+        left = jnp.where(change, jnp.sign(new), jnp.where(active, sign, 0))
+        correlation = c - H @ new
+        excess = jnp.where(left == 0, jnp.abs(correlation) - limit, -jnp.inf)
+        entering = jnp.argmax(excess)
+        settled = time == 1
+        enters = settled & ~jnp.any(change) & (excess[entering] > slack)
+        left = jnp.where(enters & (jnp.arange(d) == entering), jnp.sign(correlation), left)
+        return count + 1, new, left, settled & ~jnp.any(change) & ~enters
+
+    start = vary_like((problem, b), (jnp.int32(0), b, jnp.sign(b), jnp.array(False)))
+    return jax.lax.while_loop(lambda s: ~s[3] & (s[0] < 4 * d + 100), step, start)[1]
 
 
 def _newton(problem: Problem, groups: Groups | None, b: jax.Array) -> jax.Array:
