@@ -35,7 +35,7 @@ def test_binary_gradient_vanishes(penalty):
     near(W @ (p - BINARY), 0, 1e-10)
     near(model.objective, -W @ np.log(np.where(BINARY, p, 1 - p)) + penalty / 2 * beta @ beta)
     near(learn.logistic.log_loss(model, X, BINARY), -np.log(np.where(BINARY, p, 1 - p)))
-    assert (learn.logistic.predict(model, X) == (p > 0.5)).all()
+    assert (np.asarray(learn.logistic.predict(model, X)) == (p > 0.5)).all()
 
 
 def test_multinomial_gradient_vanishes():
@@ -46,7 +46,7 @@ def test_multinomial_gradient_vanishes():
     near(p, softmax(X @ beta + np.asarray(model.intercept)))
     near(X.T @ (W[:, None] * (p - np.eye(3)[MANY])) + 0.7 * beta, np.zeros((D, 3)), 1e-10)
     near(W @ (p - np.eye(3)[MANY]), np.zeros(3), 1e-10)
-    assert (learn.logistic.predict(model, X) == p.argmax(1)).all()
+    assert (np.asarray(learn.logistic.predict(model, X)) == p.argmax(1)).all()
 
 
 def test_poisson_gradient_vanishes():
@@ -68,7 +68,7 @@ def test_no_finite_optimum():
     y = (X[:, 0] > 0.5).astype(int)
     model = learn.logistic.fit(X, y)
     assert model.status == Status.DUAL_INFEASIBLE
-    assert ((2 * y - 1) * (X @ model.coefficients + model.intercept)).min() >= -1e-6
+    assert ((2 * y - 1) * (X @ np.asarray(model.coefficients) + float(model.intercept))).min() >= -1e-6
     for penalty in (0.0, 1.0):
         one = learn.logistic.fit(X, np.ones(N), penalty)
         assert one.status == Status.DUAL_INFEASIBLE

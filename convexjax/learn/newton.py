@@ -1,6 +1,6 @@
 """Damped Newton's method for generalised linear models, with a proof of optimality.
 
-    minimise    F(theta) = sum_i w_i loss(x_i'theta, y_i) + penalty/2 sum_j p_j theta_j^2                          (1)
+    minimise    F(theta) = sum_i w_i loss(x_i'theta, y_i) + 1/2 sum_j penalty_j theta_j^2                          (1)
 
 theta (d, q), the loss smooth and convex in the scores x_i'theta (q,). Source: Boyd and Vandenberghe, "Convex
 Optimization", 2004, section 9.5. The Newton decrement proves the distance from the optimum where the Hessian varies
@@ -45,13 +45,23 @@ class Loss(NamedTuple):
 def objective(loss: Loss, theta: jax.Array, problem: Problem) -> jax.Array:
     """F."""
     X, y, weights, penalty = problem
-    return weights @ loss.value(X @ theta, y) + jnp.sum(penalty[:, None] * theta**2) / 2
+    fixed = _gauge(problem, theta) @ jnp.sum(theta, 1) ** 2 / 2
+    return weights @ loss.value(X @ theta, y) + jnp.sum(penalty[:, None] * theta**2) / 2 + fixed
+
+
+def _gauge(problem: Problem, theta: jax.Array) -> jax.Array:
+    """With several scores, which enter a loss by their differences only, the same may be added to all: gamma/2 times the
+    square of each coefficient's sum over the scores makes it zero, which no optimum is worse for."""
+    if theta.shape[1] == 1:
+        return jnp.zeros(theta.shape[0], theta.dtype)
+    return jax.lax.stop_gradient(problem.weights @ problem.X**2)
 
 
 def gradient(loss: Loss, theta: jax.Array, problem: Problem) -> jax.Array:
     """Its gradient (d, q), through that of the loss in the scores."""
     X, y, weights, penalty = problem
-    return X.T @ (weights[:, None] * _slope(loss, X @ theta, y)) + penalty[:, None] * theta
+    fixed = (_gauge(problem, theta) * jnp.sum(theta, 1))[:, None]
+    return X.T @ (weights[:, None] * _slope(loss, X @ theta, y)) + penalty[:, None] * theta + fixed
 
 
 def _slope(loss: Loss, scores, y):
@@ -74,6 +84,7 @@ def hessian(loss: Loss, theta: jax.Array, problem: Problem, majorant: bool = Fal
     block = lambda h: X.T @ ((weights * h)[:, None] * X)
     blocks = jax.vmap(jax.vmap(block, 1, 2), 2, 3)(H)  # (d, d, q, q)
     blocks = blocks + jnp.diag(penalty)[:, :, None, None] * jnp.eye(q, dtype=X.dtype)
+    blocks = blocks + jnp.diag(_gauge(problem, theta))[:, :, None, None]
     return jnp.transpose(blocks, (0, 2, 1, 3)).reshape(d * q, d * q)
 
 

@@ -143,7 +143,8 @@ def _cross_validate(fit, loss, path):
         weights = jnp.where(out, 0, base)
         models = fit(X, y, grid, weights=weights) if path else jax.vmap(lambda v: fit(X, y, v, weights=weights))(grid)
         losses = jax.vmap(lambda model: loss(model, X, y))(models)
-        share = out / jnp.sum(out).astype(X.dtype)
+        share = out.astype(X.dtype)
+        share = share / jnp.sum(share)
         return losses @ share, models.status
 
     def of_all(X, y, grid, base, out):
