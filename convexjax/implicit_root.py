@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def attach_root(residual: Callable, x: jax.Array, data) -> jax.Array:
-    """x (n,), where `residual(x, data) = 0`, as a function of `data` (a pytree of arrays), with derivatives of any order
-    by the implicit function theorem. The Jacobian J of the residual in x must be symmetric positive semidefinite; where
-    it is singular the derivative is regularised by a relative eps. `residual` must not hold tracers."""
+    """x (n,), where `residual(x, data) = 0`, as a function of `data` (a pytree of arrays), with derivatives of any
+    order by the implicit function theorem. The Jacobian J of the residual in x must be symmetric positive semidefinite;
+    where it is singular the derivative is regularised by a relative eps. `residual` must not hold tracers."""
     return x
 
 

@@ -113,19 +113,24 @@ def _lstsq(A, b, w, C, d, rcond, method) -> LeastSquares:
     fine = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
     convex = jnp.array(True) if w is None else ~jnp.any(w < 0)
     usable = fine & convex
-    # a lane that cannot be solved gets data that can, and is cut off from its own
+    # a lane that cannot be solved gets data that can, and is cut off from its own; A is not copied for that
     safe = lambda leaf: None if leaf is None else jnp.where(usable, leaf, 0)
-    A, b, w, C, d = (safe(leaf) for leaf in tree)
     columns = lambda v: v if v is None or v.ndim == 2 else v[:, None]
-    B, D = columns(b), columns(d)
+    B: Any = safe(columns(b))
+    w, C, D = safe(w), safe(C), safe(columns(d))
+    feasible = jnp.array(True)
     if C is None:
-        x, rank = pseudo_inverse.solve(*jax.lax.stop_gradient((A, w, B)), method, rcond)
-        x, feasible = pseudo_inverse.attach(A, w, B, x, method, rcond), jnp.array(True)
+        fixed_A, fixed_w, fixed_B = jax.lax.stop_gradient((A, w, B))
+        x, rank = pseudo_inverse.solve(fixed_A, fixed_w, fixed_B, method, rcond, usable)
+        x = pseudo_inverse.attach(A, w, B, x, method, rcond, usable)
     else:
+        A = safe(A)
         x, rank, feasible = _with_equations(A, w, B, C, D, method, rcond)
-    r = B - A @ x
+    # the product with NaN in A ends here, forwards and backwards
+    x = jnp.where(usable, x, 0)
+    r = jnp.where(usable, B - A @ x, 0)
     rss = jnp.sum(r * r if w is None else w[:, None] * r * r, 0)
-    if b.ndim == 1:
+    if jnp.ndim(b) == 1:
         x, rss = x[:, 0], rss[0]
     status = jnp.where(feasible & jnp.all(jnp.isfinite(x)), jnp.int32(Status.SOLVED), jnp.int32(Status.NUMERICAL_ERROR))
     status = jnp.where(feasible, status, jnp.int32(Status.PRIMAL_INFEASIBLE))
@@ -175,7 +180,7 @@ def _matrix_free(A, b, weights, C, method, rcond) -> LeastSquares:
     if C is not None:
         raise ValueError("C is given, but equations need A as a matrix.")
     try:
-        import lineax
+        import lineax  # type: ignore[import-untyped]
     except ImportError:
         raise ImportError('method "lsmr" needs lineax: pip install "convexjax[lineax]".') from None
     b, weights = floating(b=b, weights=weights)

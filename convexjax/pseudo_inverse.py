@@ -20,8 +20,8 @@ up for the rank that is missing,
 
     r + A x = f,    A'W r - N x = -g,    H^+ (A'W f + g) = x - N g,                                                (2)
 
-and N has the derivative (Golub and Pereyra, "The differentiation of pseudo-inverses and nonlinear least squares problems
-whose variables separate", 1973)
+and N has the derivative (Golub and Pereyra, "The differentiation of pseudo-inverses and nonlinear least squares
+problems whose variables separate", 1973)
 
     dN = -S - S',    S = H^+ A'W dA N.                                                                             (3)
 """
@@ -55,30 +55,27 @@ class Factor(NamedTuple):
 
 
 @jax.custom_jvp
-def attach(A: jax.Array, w: jax.Array | None, b: jax.Array, x: jax.Array, method: jax.Array, rcond: jax.Array):
+def attach(A, w: jax.Array | None, b: jax.Array, x: jax.Array, method: jax.Array, rcond: jax.Array, usable: jax.Array):
     """The solution x of `min |W^(1/2)(Ax - b)|`, which `solve` has found, as a function of A, w and b: x itself, with
-    derivatives of any order. `method` is the first way to try."""
+    derivatives of any order. `method` is the first way to try. Where A is not usable it counts as zero."""
     return x
 
 
 @attach.defjvp
 def _attach_jvp(primals, tangents):
-    (A, w, b, x, method, rcond), (dA, dw, db, *_) = primals, tangents
+    (A, w, b, x, method, rcond, usable), (dA, dw, db, *_) = primals, tangents
+    A = jnp.where(usable, A, 0)
     data = jax.lax.stop_gradient((A, w))
     factor = factorise(*data, method, rcond)
     root = None if w is None else jnp.sqrt(data[1])[:, None]
     N = null_projection(A, w, factor, root)
-    x = attach(A, w, b, x, method, rcond)
+    x = attach(A, w, b, x, method, rcond, usable)
     r = b - A @ x
     g = dA.T @ r if w is None else dA.T @ (w[:, None] * r) + A.T @ (dw[:, None] * r)
     # -dN x, without dN; all terms outside of `lax.cond`, whose operands under vmap cannot be transposed
-    zeros = jnp.zeros_like(b)
-    Ap = A @ apply(A, w, factor, root, N, zeros, x)
-    g = (
-        g
-        + apply(A, w, factor, root, N, dA @ (N @ x), jnp.zeros_like(x))
-        + N @ (dA.T @ (Ap if w is None else w[:, None] * Ap))
-    )
+    Ap = A @ apply(A, w, factor, root, N, jnp.zeros_like(b), x)
+    Ap = Ap if w is None else w[:, None] * Ap
+    g = g + apply(A, w, factor, root, N, dA @ (N @ x), jnp.zeros_like(x)) + N @ (dA.T @ Ap)
     return x, apply(A, w, factor, root, N, db - dA @ x, g)
 
 
@@ -152,8 +149,8 @@ def factorise(A: jax.Array, w: jax.Array | None, method: jax.Array, rcond: jax.A
     if w is not None:
         A = jnp.sqrt(w)[:, None] * A
     k = min(m, n)
-    empty = (jnp.zeros(shape, A.dtype) for shape in ((n, k), (m, k), (n, n)))
-    zeros = Factor(*empty, jnp.array(False), jnp.int32(0))
+    Y, Q, N = (jnp.zeros(shape, A.dtype) for shape in ((n, k), (m, k), (n, n)))
+    zeros = Factor(Y, Q, N, jnp.array(False), jnp.int32(0))
     found = vary_like((A, method), (jnp.array(False), zeros))
     if m >= n:
         found = _unless_done(found, method <= CHOLESKY, lambda: _by_cholesky(A))
@@ -249,8 +246,8 @@ def _by_qr(A: jax.Array, rcond: jax.Array) -> tuple[jax.Array, Factor]:
 def _by_svd(A: jax.Array, rcond: jax.Array) -> Factor:
     m, n = A.shape
     if 0 in (m, n):
-        empty = (jnp.zeros((rows, 0), A.dtype) for rows in (n, m))
-        return Factor(*empty, jnp.eye(n, dtype=A.dtype), jnp.array(False), jnp.int32(0))
+        Y, Q = (jnp.zeros((rows, 0), A.dtype) for rows in (n, m))
+        return Factor(Y, Q, jnp.eye(n, dtype=A.dtype), jnp.array(False), jnp.int32(0))
     scale = powers_of_two(jnp.linalg.norm(A, axis=0))
     scaled = A * scale
     if m > n:
@@ -275,11 +272,12 @@ def _by_svd(A: jax.Array, rcond: jax.Array) -> Factor:
 # ----------------------------------------------------------------------------- solutions
 
 
-def solve(A: jax.Array, w: jax.Array | None, b: jax.Array, method: jax.Array, rcond: jax.Array):
+def solve(A, w: jax.Array | None, b: jax.Array, method: jax.Array, rcond: jax.Array, usable: jax.Array | bool = True):
     """(x, rank) with x (n, q) the solution of smallest norm of `min |W^(1/2)(Ax - b)|`, to all digits that A and b
-    determine, by the first way from `method` on that is good enough. Not to be differentiated: see `attach`."""
+    determine, by the first way from `method` on that is good enough; zero if A is not usable. Not to be differentiated:
+    see `attach`."""
     m, n = A.shape
-    found = vary_like((A, b, method), (jnp.array(False), (jnp.zeros((n, b.shape[1]), A.dtype), jnp.int32(0))))
+    found = vary_like((A, b, method), (~jnp.asarray(usable), (jnp.zeros((n, b.shape[1]), A.dtype), jnp.int32(0))))
     if m >= n:
         found = _unless_done(found, method <= CHOLESKY, lambda: _solve_by_cholesky(A, w, b))
 
@@ -300,8 +298,9 @@ def _solve_by_cholesky(A, w, b):
     H, Ab, bb = gram(A, b, w)
     R, scale, condition = cholesky(H)
     inverse = lambda v: scale[:, None] * jax.scipy.linalg.cho_solve((R, False), scale[:, None] * v)
-    size = lambda v: jnp.max(jnp.abs(v) / jnp.max(jnp.abs(x), 0, where=x != 0, initial=0), initial=0, where=v != 0)
     x = inverse(Ab)
+    largest = jnp.max(jnp.abs(x), 0, initial=0)
+    size = lambda v: jnp.max(jnp.where(largest > 0, jnp.abs(v) / jnp.where(largest > 0, largest, 1), 0), initial=0)
 
     def correct(state):
         rounds, x, _, _ = state

@@ -1,4 +1,4 @@
-"""`learn`: logistic, multinomial and Poisson regression: gradients that vanish, data without an optimum, derivatives."""
+"""`learn`: logistic, multinomial and Poisson regression: gradients that vanish, data without optimum, derivatives."""
 
 import jax
 import jax.numpy as jnp

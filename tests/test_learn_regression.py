@@ -76,7 +76,9 @@ def test_linear_edges():
     near(learn.linear.predict(learn.linear.fit(X[:3], Y[:3]), X[:3]), Y[:3])
 
 
-@pytest.mark.parametrize("fit", [learn.linear.fit, learn.ridge.fit, lambda *a, **k: learn.elastic_net.fit(*a, 0.1, **k)])
+@pytest.mark.parametrize(
+    "fit", [learn.linear.fit, learn.ridge.fit, lambda *a, **k: learn.elastic_net.fit(*a, 0.1, **k)]
+)
 def test_missing_rows(fit):
     bad_X, bad_Y = X.copy(), Y.copy()
     bad_X[3, 1], bad_Y[5] = np.nan, np.nan
@@ -303,7 +305,9 @@ def test_infeasible_constraints():
 def test_constrained_gradients():
     def function(X, y, upper, w):
         constraints = [learn.constraints.Bounds(upper=upper)]
-        return held_out(learn.regression.fit(X, y, constraints=constraints, weights=w, options=cj.Options(tolerance=1e-11)))
+        return held_out(
+            learn.regression.fit(X, y, constraints=constraints, weights=w, options=cj.Options(tolerance=1e-11))
+        )
 
     check_gradient(function, (X, Y, 0.3, W), 1e-5)
 

@@ -58,7 +58,13 @@ def test_leave_one_out():
 def test_other_fits_cross_validate():
     y = (Y > 2).astype(int)
     found = v.cross_validate(
-        learn.logistic.path, X, y, np.array([10.0, 1.0]), v.stratified_k_fold(y, 3), loss=learn.logistic.log_loss, path=True
+        learn.logistic.path,
+        X,
+        y,
+        np.array([10.0, 1.0]),
+        v.stratified_k_fold(y, 3),
+        loss=learn.logistic.log_loss,
+        path=True,
     )
     assert found.losses.shape == (3, 2)
     assert (found.status == 1).all()

@@ -1,4 +1,4 @@
-"""`lstsq` against certified values and NumPy, its fallbacks, derivatives at constant rank, equations, rows that arrive."""
+"""`lstsq` against certified values and NumPy: fallbacks, derivatives at constant rank, equations, rows that arrive."""
 
 import jax
 import jax.numpy as jnp
@@ -317,7 +317,7 @@ def test_redundant_and_contradictory_equations():
     b = outputs(TALL)
     twice, right = np.vstack([C, C[:1]]), np.append(D, D[0])
     near(cj.lstsq(TALL, b, C=twice, d=right).x, kkt(TALL, b, C, D), 1e-9)
-    assert cj.lstsq(TALL, b, C=twice, d=right + [0, 0, 1e-3]).status == Status.PRIMAL_INFEASIBLE
+    assert cj.lstsq(TALL, b, C=twice, d=right + np.array([0, 0, 1e-3])).status == Status.PRIMAL_INFEASIBLE
 
 
 # ----------------------------------------------------------------------------- without a matrix, and rows that arrive

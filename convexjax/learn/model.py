@@ -40,5 +40,9 @@ def linear_model(data: Data, beta: jax.Array, y_axis: bool, objective, status=St
     if not y_axis:
         coefficients, intercept = coefficients[:, 0], intercept[0]
     return LinearModel(
-        coefficients=fill(coefficients), intercept=fill(intercept), objective=fill(objective), status=status, gap=fill(gap)
+        coefficients=fill(coefficients),
+        intercept=fill(intercept),
+        objective=fill(objective),
+        status=status,
+        gap=fill(gap),
     )

@@ -50,8 +50,8 @@ def objective(loss: Loss, theta: jax.Array, problem: Problem) -> jax.Array:
 
 
 def _gauge(problem: Problem, theta: jax.Array) -> jax.Array:
-    """With several scores, which enter a loss by their differences only, the same may be added to all: gamma/2 times the
-    square of each coefficient's sum over the scores makes it zero, which no optimum is worse for."""
+    """gamma, one per coefficient. Several scores enter a loss by their differences only, so that the same may be added
+    to all: gamma/2 times the square of each coefficient's sum over the scores makes that sum zero, at no cost."""
     if theta.shape[1] == 1:
         return jnp.zeros(theta.shape[0], theta.dtype)
     return jax.lax.stop_gradient(problem.weights @ problem.X**2)
@@ -76,11 +76,11 @@ def _curvature(loss: Loss, scores, y):
     return jax.vmap(along, out_axes=2)(directions)
 
 
-def hessian(loss: Loss, theta: jax.Array, problem: Problem, majorant: bool = False) -> jax.Array:
-    """The Hessian (d q, d q), or that with the loss's majorant."""
+def hessian(loss: Loss, theta: jax.Array, problem: Problem, majorant: Callable | None = None) -> jax.Array:
+    """The Hessian (d q, d q), or that with a majorant of the second derivatives."""
     X, y, weights, penalty = problem
     (d, q), scores = theta.shape, X @ theta
-    H = loss.majorant(scores, y)[:, None, None] if majorant else _curvature(loss, scores, y)
+    H = majorant(scores, y)[:, None, None] if majorant else _curvature(loss, scores, y)
     block = lambda h: X.T @ ((weights * h)[:, None] * X)
     blocks = jax.vmap(jax.vmap(block, 1, 2), 2, 3)(H)  # (d, d, q, q)
     blocks = blocks + jnp.diag(penalty)[:, :, None, None] * jnp.eye(q, dtype=X.dtype)
@@ -109,7 +109,7 @@ def minimise(loss: Loss, problem: Problem, start: jax.Array, tolerance: jax.Arra
         g = gradient(loss, theta, problem).reshape(-1)
         directions = [_newton_direction(hessian(loss, theta, problem), g)]
         if loss.majorant is not None:
-            directions.append(_newton_direction(hessian(loss, theta, problem, majorant=True), g))
+            directions.append(_newton_direction(hessian(loss, theta, problem, loss.majorant), g))
         directions = jnp.stack(directions)[:, None] * steps[:, None]
         moved = theta + directions.reshape(-1, *theta.shape)
         values = jax.vmap(lambda theta: objective(loss, theta, problem))(moved)
@@ -126,7 +126,16 @@ def minimise(loss: Loss, problem: Problem, start: jax.Array, tolerance: jax.Arra
         found = error(new)
         ray, receding = _recession(loss, problem, direction)
         stalled = ~moves | ((found >= best) & (decrease[chosen] < noise))
-        return count + 1, new, jnp.where(moves, values[chosen], value), found, receding, stalled, jnp.minimum(best, found), ray
+        return (
+            count + 1,
+            new,
+            jnp.where(moves, values[chosen], value),
+            found,
+            receding,
+            stalled,
+            jnp.minimum(best, found),
+            ray,
+        )
 
     def unfinished(state):
         count, _, _, found, receding, stalled, *_ = state

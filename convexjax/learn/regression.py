@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
-from convexjax.cones import PSD, Nonnegative, SecondOrder, Zero
 from convexjax import pseudo_inverse
 from convexjax.compilation import quick_jit
+from convexjax.cones import PSD, Nonnegative, SecondOrder, Zero
 from convexjax.learn import newton
 from convexjax.learn.constraints import AtMost, Bounds, Equal, Norm, Semidefinite
 from convexjax.learn.data import Data, prepare
@@ -158,7 +158,9 @@ HUBER = newton.Loss(_huber_loss, _never, _huber_majorant)
 def _huber_fit(rows, y, w, threshold, p, tolerance):
     targets = jnp.stack([y, jnp.broadcast_to(threshold, y.shape)], 1)
     problem = newton.Problem(rows, targets, w, p)
-    start = pseudo_inverse.solve(*jax.lax.stop_gradient((rows, w, y[:, None])), jnp.int32(0), jnp.finfo(y.dtype).eps * 1e3)[0]
+    start = pseudo_inverse.solve(
+        *jax.lax.stop_gradient((rows, w, y[:, None])), jnp.int32(0), jnp.asarray(1e3 * jnp.finfo(y.dtype).eps, y.dtype)
+    )[0]
     theta, status, gradient, _ = newton.minimise(HUBER, *jax.lax.stop_gradient((problem, start, tolerance)))
     theta = newton.attach(HUBER, theta, problem)
     return theta, newton.objective(HUBER, theta, problem), status, gradient
@@ -188,11 +190,11 @@ def _flat(constraints):
 
 def _checked_constraints(constraints, d: int, dtype) -> list[tuple]:
     """(cone, rows M, right v) each, for v - M beta in the cone."""
-    parts = []
+    parts: list[tuple] = []
     for i, item in enumerate(_flat(constraints)):
         name = f"constraints[{i}]"
         fields = {f"{name}.{key}": value for key, value in vars(item).items()}
-        values = [None if v is None else v.astype(dtype) for v in floating(**fields)]
+        values: list[Any] = [None if v is None else v.astype(dtype) for v in floating(**fields)]
         labels = list(fields)
         if isinstance(item, Bounds):
             for label, value, sign in zip(labels, values, (-1, 1), strict=True):
@@ -257,7 +259,9 @@ def _solve(loss, data: Data, d: int, penalty, parts: list[tuple], options: Optio
         total = size + n
         P = None if _is_zero(penalty) else 2 * jnp.diag(jnp.concatenate([ridge, zeros(n)]))
         q = jnp.concatenate([zeros(size), factor * w])
-        own = [(jnp.block([[-level * X, -eye], [(1 - level) * X, -eye]]), jnp.concatenate([-level * y, (1 - level) * y]))]
+        own = [
+            (jnp.block([[-level * X, -eye], [(1 - level) * X, -eye]]), jnp.concatenate([-level * y, (1 - level) * y]))
+        ]
 
     widen = lambda M: jnp.concatenate([M, zeros(M.shape[0], total - M.shape[1])], 1)
     linear = [(widen(M), v) for cone, M, v in parts if isinstance(cone, Nonnegative)] + own

@@ -107,8 +107,8 @@ def spectrum(data: Data) -> Spectrum:
 
 
 def _solver(data: Data, spectrum: Spectrum):
-    """A function (penalty, right) to (X'WX + penalty I)^-1 right, differentiable in data, penalty and right. Where it is
-    singular the answer has the smallest norm."""
+    """A function (penalty, right) to (X'WX + penalty I)^-1 right, differentiable in data, penalty and right, and which
+    singular values count. Where the matrix is singular the answer has the smallest norm."""
     _, s, V = spectrum
     kept = s > jnp.max(s, initial=0) * max(data.X.shape) * jnp.finfo(s.dtype).eps
     weigh = lambda M: data.weights[:, None] * M

@@ -37,7 +37,6 @@ class Problem(NamedTuple):
     l2: jax.Array  # (k,)
 
 
-
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Groups:
@@ -98,7 +97,7 @@ def _shrink(B, threshold, groups: Groups | None):
     return jnp.where(size > threshold, B * (1 - threshold / jnp.where(size > threshold, size, 1)), 0)
 
 
-def solve(problem: Problem, groups: Groups | None, tolerance: jax.Array, newton: bool = True) -> tuple[jax.Array, jax.Array]:
+def solve(problem: Problem, groups: Groups | None, tolerance: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(B (d, k), duality gaps (k,)): columns whose gap is at most `tolerance` times yy/2, or what was reached."""
     # coordinates in which G has a unit diagonal, as far as the groups allow
     diagonal = jnp.sqrt(jnp.maximum(jnp.diagonal(problem.G), 0))
@@ -154,8 +153,7 @@ def solve(problem: Problem, groups: Groups | None, tolerance: jax.Array, newton:
     def one_round(state):
         rounds, B, found = state
         B, found = first_stage(B, found)
-        if newton:
-            B, found = second_stage(B, found)
+        B, found = second_stage(B, found)
         return rounds + 1, B, found
 
     start = jnp.int32(0), jnp.zeros((d, k), G.dtype), jnp.full(k, jnp.inf, G.dtype)
@@ -193,7 +191,9 @@ def _active_set(problem: Problem, b: jax.Array) -> jax.Array:
         count, b, sign, _ = state
         active = sign != 0
         pair = active[:, None] & active
-        factor = jnp.linalg.cholesky(jnp.where(pair, H, 0) + jnp.diag(jnp.where(active, shift, 1)), symmetrize_input=False)
+        factor = jnp.linalg.cholesky(
+            jnp.where(pair, H, 0) + jnp.diag(jnp.where(active, shift, 1)), symmetrize_input=False
+        )
         solve = lambda v: jax.scipy.linalg.cho_solve((factor, True), jnp.where(active, v, 0))
         move = jnp.where(active, solve(c - limit * sign - H @ b), -b)
         move = move + solve(c - limit * sign - H @ (b + move))

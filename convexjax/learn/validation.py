@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+import optax  # type: ignore[import-untyped]
 from jaxtyping import ArrayLike
 
 from convexjax.problems.arguments import floating, require_shape
@@ -110,7 +110,8 @@ def cross_validate(
     Returns:
         `CrossValidation`. Differentiable in data and grid.
 
-    >>>     >>> import numpy as np
+    >>> from functools import partial
+    >>> import numpy as np
     >>> from convexjax import learn
     >>> X = np.linspace(-1, 1, 12)[:, None] ** np.arange(1, 4)
     >>> loss = partial(learn.validation.squared_error, learn.ridge.predict)
@@ -170,8 +171,8 @@ def tune(
     """Hyperparameters that make a validation loss small, by its gradient through the fits.
 
     Arguments:
-        loss: a function of the hyperparameters (a pytree), such as the mean loss of held-out rows of a model fitted with
-            `penalty=jnp.exp(log_penalty)`.
+        loss: a function of the hyperparameters (a pytree), such as the mean loss of held-out rows of a model fitted
+            with `penalty=jnp.exp(log_penalty)`.
         start: hyperparameters to begin with.
         optimizer: of optax; None for `optax.adam(0.1)`.
         steps: of the optimizer.
@@ -204,7 +205,9 @@ def tune(
 # ----------------------------------------------------------------------------- trade-offs
 
 
-def trade_off(solve: Callable, first: Callable, second: Callable, weights: ArrayLike) -> tuple[jax.Array, jax.Array, Any]:
+def trade_off(
+    solve: Callable, first: Callable, second: Callable, weights: ArrayLike
+) -> tuple[jax.Array, jax.Array, Any]:
     """The curve of two objectives against each other: `solve(weight)` for all weights (k,) in one batch, such as a fit
     with this penalty; returns (first(model) (k,), second(model) (k,), the models).
 
