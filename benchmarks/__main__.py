@@ -5,7 +5,17 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from benchmarks import derivatives, families, first_call, gradients, plots, problem_files, report, single_precision
+from benchmarks import (
+    derivatives,
+    families,
+    first_call,
+    gradients,
+    plots,
+    problem_files,
+    regression,
+    report,
+    single_precision,
+)
 from benchmarks.derivative_peers import PEERS
 from benchmarks.derivative_setting import COLUMNS
 from benchmarks.gradient_solvers import SOLVERS as GRADIENT_SOLVERS
@@ -51,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
     add_derivatives(commands.add_parser("derivatives", help="which derivatives are right: classes x transforms"))
     single = commands.add_parser("float32", help="what single precision reaches")
     single.set_defaults(run=lambda arguments: print(single_precision.markdown(single_precision.measure())))
+    fits = commands.add_parser("regression", help="least squares, lasso paths, cross-validation beside other libraries")
+    fits.set_defaults(run=run_regression)
+    fits.add_argument("--nist", type=Path, help="folder with the NIST problems, for the table of correct digits")
+    fits.add_argument("--parts", type=listed, default=["digits", "least_squares", "lasso", "cross_validation"])
+    fits.add_argument("--repeats", type=int, default=3)
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
     return top
 
@@ -188,6 +203,18 @@ def run_gradients(arguments: argparse.Namespace) -> None:
     text = "\n\n".join(f"{title}\n\n{report.markdown(rows)}" for title, rows in tables) + "\n"
     write(arguments, text, {"machine": facts, "results": gradients.record(results)})
     raise SystemExit(0 if gradients.holds(results) else 1)
+
+
+def run_regression(arguments: argparse.Namespace) -> None:
+    """The tables that were asked for."""
+    tables = {
+        "digits": lambda: regression.digits(arguments.nist) if arguments.nist else [["digits: give --nist"]],
+        "least_squares": lambda: regression.least_squares(repeats=arguments.repeats),
+        "lasso": lambda: regression.lasso(repeats=arguments.repeats),
+        "cross_validation": lambda: regression.cross_validation(repeats=arguments.repeats),
+    }
+    for name in chosen(arguments.parts, tables, "part"):
+        print(f"\n{name}\n{report.aligned(tables[name]())}", flush=True)
 
 
 def chosen(names: list[str], known: Iterable[str], kind: str) -> list[str]:
