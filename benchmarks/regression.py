@@ -64,37 +64,41 @@ def digits(folder: Path) -> Rows:
 # ----------------------------------------------------------------------------- speed of least squares
 
 SIZES = ((1_000_000, 100), (20_000, 2_000))
+TIMED = ("lstsq", "A'A, Cholesky (numpy)", "A'A, Cholesky (jax)", "scipy.linalg.lstsq")
 
 
 def least_squares(sizes: tuple = SIZES, repeats: int = 3) -> Rows:
     """Seconds of tall problems; the yardstick is one A'A and a Cholesky factorisation, in NumPy and in JAX."""
+    import jax
+
+    rows = [["size", *TIMED, "largest difference"]]
+    with jax.enable_x64(True):
+        return rows + [_times_of_size(m, n, repeats) for m, n in sizes]
+
+
+def _times_of_size(m: int, n: int, repeats: int) -> list[str]:
     import jax
     import jax.numpy as jnp
     import scipy.linalg
 
     import convexjax as cj
 
-    names = ["lstsq", "A'A, Cholesky (numpy)", "A'A, Cholesky (jax)", "scipy.linalg.lstsq"]
-    rows = [["size", *names, "largest difference"]]
-    with jax.enable_x64(True):
-        for m, n in sizes:
-            rng = np.random.default_rng(0)
-            A = rng.normal(size=(m, n))
-            b = A @ rng.normal(size=n) + rng.normal(size=m)
-            A_jax, b_jax = jnp.asarray(A), jnp.asarray(b)
-            plain = jax.jit(lambda A: jnp.linalg.cholesky(A.T @ A))
-            functions = {
-                names[0]: lambda: cj.lstsq(A_jax, b_jax).x,
-                names[1]: lambda: np.linalg.cholesky(A.T @ A),
-                names[2]: lambda: plain(A_jax),
-            }
-            best = least_of(functions, repeats)
-            start = time.perf_counter()
-            exact = scipy.linalg.lstsq(A, b, check_finite=False)[0]
-            best[names[3]] = (time.perf_counter() - start, exact)
-            difference = np.max(np.abs(np.asarray(best[names[0]][1]) - exact)) / np.max(np.abs(exact))
-            rows.append([f"{m} x {n}", *(f"{best[name][0]:.3f}" for name in names), f"{difference:.0e}"])
-    return rows
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(m, n))
+    b = A @ rng.normal(size=n) + rng.normal(size=m)
+    A_jax, b_jax = jnp.asarray(A), jnp.asarray(b)
+    plain = jax.jit(lambda A: jnp.linalg.cholesky(A.T @ A))
+    calls = (
+        lambda: cj.lstsq(A_jax, b_jax).x,
+        lambda: np.linalg.cholesky(A.T @ A),
+        lambda: plain(A_jax),
+    )
+    best = least_of(dict(zip(TIMED, calls, strict=False)), repeats)
+    start = time.perf_counter()
+    exact = scipy.linalg.lstsq(A, b, check_finite=False)[0]
+    best[TIMED[3]] = (time.perf_counter() - start, exact)
+    difference = np.max(np.abs(np.asarray(best[TIMED[0]][1]) - exact)) / np.max(np.abs(exact))
+    return [f"{m} x {n}", *(f"{best[name][0]:.3f}" for name in TIMED), f"{difference:.0e}"]
 
 
 # ----------------------------------------------------------------------------- lasso paths
@@ -195,18 +199,9 @@ def cross_validation(repeats: int = 3) -> Rows:
         penalties_of_classes = np.geomspace(1e3, 1e-2, 50)
         own = np.asarray(v.stratified_k_fold(label, 10))
         splits = [(np.flatnonzero(own != k), np.flatnonzero(own == k)) for k in range(10)]
+        grid, score = jnp.asarray(penalties_of_classes), learn.logistic.log_loss
         logistic = jax.jit(
-            lambda X, y: (
-                v.cross_validate(
-                    learn.logistic.path,
-                    X,
-                    y,
-                    jnp.asarray(penalties_of_classes),
-                    own,
-                    loss=learn.logistic.log_loss,
-                    path=True,
-                ).mean
-            )
+            lambda X, y: v.cross_validate(learn.logistic.path, X, y, grid, own, loss=score, path=True).mean
         )
         for tol in (1e-4, 1e-8):
             how = {"cv": splits, "scoring": "neg_log_loss", "tol": tol, "max_iter": 100_000, "refit": False}

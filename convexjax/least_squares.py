@@ -107,17 +107,19 @@ def _check_matrix(name: str, A) -> tuple[int, int]:
 
 
 @quick_jit
-def _lstsq(A, b, w, C, d, rcond, method) -> LeastSquares:
+def _lstsq(A: Any, b: Any, w: Any, C: Any, d: Any, rcond: jax.Array, method: jax.Array) -> LeastSquares:
     """The solution, on checked arrays."""
     tree = (A, b, w, C, d)
     fine = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
     convex = jnp.array(True) if w is None else ~jnp.any(w < 0)
     usable = fine & convex
     # a lane that cannot be solved gets data that can, and is cut off from its own; A is not copied for that
-    safe = lambda leaf: None if leaf is None else jnp.where(usable, leaf, 0)
+
+    def safe(leaf) -> Any:
+        return None if leaf is None else jnp.where(usable, leaf, 0)
+
     columns = lambda v: v if v is None or v.ndim == 2 else v[:, None]
-    B: Any = safe(columns(b))
-    w, C, D = safe(w), safe(C), safe(columns(d))
+    B, w, C, D = (safe(leaf) for leaf in (columns(b), w, C, columns(d)))
     feasible = jnp.array(True)
     if C is None:
         fixed_A, fixed_w, fixed_B = jax.lax.stop_gradient((A, w, B))
