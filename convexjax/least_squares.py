@@ -182,7 +182,7 @@ def _matrix_free(A, b, weights, C, method, rcond) -> LeastSquares:
     if C is not None:
         raise ValueError("C is given, but equations need A as a matrix.")
     try:
-        import lineax  # type: ignore[import-untyped]
+        import lineax
     except ImportError:
         raise ImportError('method "lsmr" needs lineax: pip install "convexjax[lineax]".') from None
     b, weights = floating(b=b, weights=weights)
