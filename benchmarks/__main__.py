@@ -15,6 +15,7 @@ from benchmarks import (
     mpc,
     plots,
     problem_files,
+    regression,
     report,
     second_process,
     single_precision,
@@ -70,6 +71,11 @@ def parser() -> argparse.ArgumentParser:
     single.set_defaults(run=run_float32)
     single.add_argument("--files", type=Path, help="a folder with problem files, instead of random programs")
     add_batches(commands.add_parser("batches", help="small programs, alone and in batches"))
+    fits = commands.add_parser("regression", help="least squares, lasso paths, cross-validation beside other libraries")
+    fits.set_defaults(run=run_regression)
+    fits.add_argument("--nist", type=Path, help="folder with the NIST problems, for the table of correct digits")
+    fits.add_argument("--parts", type=listed, default=["digits", "least_squares", "lasso", "cross_validation"])
+    fits.add_argument("--repeats", type=int, default=3)
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
     add_mpc(commands.add_parser("mpc", help="model predictive control: time of a step, warm-started, by horizon"))
     return top
@@ -280,6 +286,18 @@ def run_mpc(arguments: argparse.Namespace) -> None:
     write(arguments, report.markdown(mpc.rows(results)) + "\n", content)
     if arguments.plot:
         mpc.plot(results, arguments.plot, f"{arguments.plants} plants, {facts['processor']}")
+
+
+def run_regression(arguments: argparse.Namespace) -> None:
+    """The tables that were asked for."""
+    tables = {
+        "digits": lambda: regression.digits(arguments.nist) if arguments.nist else [["digits: give --nist"]],
+        "least_squares": lambda: regression.least_squares(repeats=arguments.repeats),
+        "lasso": lambda: regression.lasso(repeats=arguments.repeats),
+        "cross_validation": lambda: regression.cross_validation(repeats=arguments.repeats),
+    }
+    for name in chosen(arguments.parts, tables, "part"):
+        print(f"\n{name}\n{report.aligned(tables[name]())}", flush=True)
 
 
 def chosen(names: list[str], known: Iterable[str], kind: str) -> list[str]:

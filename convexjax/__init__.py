@@ -1,7 +1,9 @@
 """convexjax: convex optimisation as pure JAX functions."""
 
+from convexjax import learn
 from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
+from convexjax.least_squares import LeastSquares, lstsq
 from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.perturbed import perturbed
@@ -18,6 +20,7 @@ __all__ = [
     "Exponential",
     "History",
     "Info",
+    "LeastSquares",
     "Nonnegative",
     "Options",
     "Power",
@@ -26,6 +29,8 @@ __all__ = [
     "Status",
     "Trajectory",
     "Zero",
+    "learn",
+    "lstsq",
     "perturbed",
     "shift_horizon",
     "smat",

@@ -1,0 +1,28 @@
+"""Regression and classification by convex optimisation: `learn.<family>.fit(X, y, ...)` returns a model, a pytree, and
+`learn.<family>.predict(model, X)` its predictions. Both are differentiable in data, weights and hyperparameters."""
+
+from convexjax.learn import (
+    constraints,
+    elastic_net,
+    group_lasso,
+    linear,
+    logistic,
+    plot,
+    poisson,
+    regression,
+    ridge,
+    validation,
+)
+
+__all__ = [
+    "constraints",
+    "elastic_net",
+    "group_lasso",
+    "linear",
+    "logistic",
+    "plot",
+    "poisson",
+    "regression",
+    "ridge",
+    "validation",
+]

@@ -1,0 +1,281 @@
+"""Regression with a choice of losses, subject to any convex constraints that cones express."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import ArrayLike
+
+from convexjax import pseudo_inverse
+from convexjax.compilation import quick_jit
+from convexjax.cones import PSD, Nonnegative, SecondOrder, Zero
+from convexjax.learn import newton
+from convexjax.learn.constraints import AtMost, Bounds, Equal, Norm, Semidefinite
+from convexjax.learn.data import Data, prepare
+from convexjax.learn.model import LinearModel, linear_model, predict
+from convexjax.linear_algebra import svec
+from convexjax.options import Options
+from convexjax.problems.arguments import checked_options, floating, rank, require_shape
+from convexjax.problems.conic import solve_conic
+from convexjax.problems.qp import solve_qp
+
+__all__ = ["Absolute", "Chebyshev", "Huber", "Quantile", "Squared", "fit", "predict"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Squared:
+    """The square of the residual."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Huber:
+    """The square up to `threshold`, beyond it `threshold (2 |r| - threshold)`."""
+
+    threshold: Any = 1.0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Quantile:
+    """`level r` for r >= 0, else `(level - 1) r`, r = y - prediction: the fit is a quantile of that level."""
+
+    level: Any = 0.5
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Absolute:
+    """The absolute value: least absolute deviations."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Chebyshev:
+    """The largest absolute value of all residuals of positive weight takes the place of the sum; weights multiply."""
+
+
+LOSSES = (Squared, Huber, Quantile, Absolute, Chebyshev)
+
+
+def fit(
+    X: ArrayLike,
+    y: ArrayLike,
+    loss=None,
+    constraints=(),
+    *,
+    penalty: float | jax.Array = 0.0,
+    weights: ArrayLike | None = None,
+    intercept: bool = True,
+    missing: str = "status",
+    options: Options | None = None,
+) -> LinearModel:
+    """Fit a linear model with a loss of the residuals, subject to constraints on the coefficients.
+
+        minimise    sum_i w_i loss(y_i - x_i'beta - beta_0) + penalty |beta|^2
+        subject to  constraints on beta
+
+    Arguments:
+        X: (n, d).
+        y: (n,).
+        loss: `Squared()` (None), `Huber(threshold)`, `Quantile(level)`, `Absolute()` or `Chebyshev()`.
+        constraints: any of `learn.constraints`, or a list of them, nested as it comes.
+        penalty: nonnegative.
+        weights: (n,), w, nonnegative; None for ones.
+        intercept: whether there is a beta_0; it is neither penalised nor constrained.
+        missing: "status" (NaN in X or y gives NUMERICAL_ERROR) or "drop" (such rows are left out).
+        options: of the solver, see `Options`.
+
+    Returns:
+        `LinearModel` with the solver's status, PRIMAL_INFEASIBLE for constraints that contradict each other, and its
+        `gap`. Huber's loss without constraints is minimised by Newton's method, and `gap` is the relative gradient;
+        every other fit is a cone program, and its certificates and derivatives are those of `solve_conic`. Squares need
+        no variables beyond beta, the largest residual one, the other losses one or two for each row: they are for some
+        hundred rows.
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown loss or constraint.
+        TypeError: data that are not real numbers.
+
+    >>> import numpy as np
+    >>> from convexjax import learn
+    >>> X, y = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0]]), np.array([1.0, 2.0, 4.0])
+    >>> model = learn.regression.fit(X, y, constraints=learn.constraints.simplex(2))
+    >>> print(np.asarray(model.coefficients).round(3))
+    [1. 0.]
+    """
+    loss = Squared() if loss is None else loss
+    if not isinstance(loss, LOSSES):
+        raise ValueError(f"loss must be one of {', '.join(kind.__name__ + '()' for kind in LOSSES)}, got {loss!r}.")
+    options = checked_options(options)
+    if rank(y) != 1:
+        raise ValueError(f"y has {rank(y)} axes, expected (n,); for many outputs use jax.vmap.")
+    squared = isinstance(loss, Squared)
+    # only squares lose their intercept by centring
+    data = prepare(X, y, weights, intercept=intercept and squared, missing=missing)
+    (penalty,) = floating(penalty=penalty)
+    require_shape("penalty", penalty, ())
+    d, dtype = data.X.shape[1], data.X.dtype
+    parts = _checked_constraints(constraints, d, dtype)
+    rows = jnp.concatenate([data.X, jnp.ones((data.X.shape[0], 1), dtype)], 1) if intercept and not squared else data.X
+    if isinstance(loss, Huber) and not parts:
+        return _huber(data, rows, loss, penalty.astype(dtype), intercept, options)
+    solution = _solve(loss, data._replace(X=rows), d, penalty.astype(dtype), parts, options)
+    beta, offset = solution.x[:d], solution.x[d] if intercept and not squared else 0
+    model = linear_model(data, beta[:, None], False, solution.objective, solution.status, solution.info.gap)
+    # the cone program leaves out what no variable changes
+    constant = jnp.sum(data.weights * data.y[:, 0] ** 2) if squared else 0
+    return replace(model, intercept=model.intercept + offset, objective=model.objective + constant)
+
+
+# ----------------------------------------------------------------------------- Huber by Newton's method
+
+
+def _huber_loss(scores, y):
+    """2 times the usual scale: the square in the middle."""
+    y, threshold = y.T
+    size = jnp.abs(y - scores[:, 0])
+    return jnp.where(size <= threshold, size * size, threshold * (2 * size - threshold))
+
+
+def _huber_majorant(scores, y):
+    """That of iteratively reweighted least squares."""
+    y, threshold = y.T
+    size = jnp.abs(y - scores[:, 0])
+    return 2 * jnp.where(size <= threshold, 1, threshold / jnp.where(size > 0, size, 1))
+
+
+def _never(scores, y, weights):
+    return jnp.array(False)
+
+
+HUBER = newton.Loss(_huber_loss, _never, _huber_majorant)
+
+
+@quick_jit
+def _huber_fit(rows, y, w, threshold, p, tolerance):
+    targets = jnp.stack([y, jnp.broadcast_to(threshold, y.shape)], 1)
+    problem = newton.Problem(rows, targets, w, p)
+    start = pseudo_inverse.solve(
+        *jax.lax.stop_gradient((rows, w, y[:, None])), jnp.int32(0), jnp.asarray(1e3 * jnp.finfo(y.dtype).eps, y.dtype)
+    )[0]
+    theta, status, gradient, _ = newton.minimise(HUBER, *jax.lax.stop_gradient((problem, start, tolerance)))
+    theta = newton.attach(HUBER, theta, problem)
+    return theta, newton.objective(HUBER, theta, problem), status, gradient
+
+
+def _huber(data: Data, rows, loss: Huber, penalty, intercept: bool, options: Options) -> LinearModel:
+    """Newton's method, which needs no variables for the rows."""
+    d = data.X.shape[1]
+    (threshold,) = floating(threshold=loss.threshold)
+    p = jnp.concatenate([jnp.full(d, 2 * penalty), jnp.zeros(rows.shape[1] - d, rows.dtype)])
+    tolerance = options.tolerances(rows.dtype)[0]
+    theta, value, status, gap = _huber_fit(rows, data.y[:, 0], data.weights, threshold.astype(rows.dtype), p, tolerance)
+    model = linear_model(data, theta[:d], False, value, status, gap)
+    return replace(model, intercept=model.intercept + theta[d, 0]) if intercept else model
+
+
+# ----------------------------------------------------------------------------- constraints
+
+
+def _flat(constraints):
+    if isinstance(constraints, tuple | list):
+        return [part for item in constraints for part in _flat(item)]
+    if not isinstance(constraints, Bounds | AtMost | Equal | Norm | Semidefinite):
+        raise ValueError(f"constraints must be of learn.constraints, got {constraints!r}.")
+    return [constraints]
+
+
+def _checked_constraints(constraints, d: int, dtype) -> list[tuple]:
+    """(cone, rows M, right v) each, for v - M beta in the cone."""
+    parts: list[tuple] = []
+    for i, item in enumerate(_flat(constraints)):
+        name = f"constraints[{i}]"
+        fields = {f"{name}.{key}": value for key, value in vars(item).items()}
+        values: list[Any] = [None if v is None else v.astype(dtype) for v in floating(**fields)]
+        labels = list(fields)
+        if isinstance(item, Bounds):
+            for label, value, sign in zip(labels, values, (-1, 1), strict=True):
+                if value is not None:
+                    if value.shape != ():
+                        require_shape(label, value, (d,), "or a scalar")
+                    parts.append((Nonnegative(d), sign * jnp.eye(d, dtype=dtype), sign * jnp.broadcast_to(value, d)))
+        elif isinstance(item, AtMost | Equal):
+            M, v = values
+            require_shape(labels[0], M, (None, d), "with one column per coefficient")
+            require_shape(labels[1], v, (M.shape[0],), f"with one entry per row of {labels[0]}")
+            cone = Nonnegative(M.shape[0]) if isinstance(item, AtMost) else Zero(M.shape[0])
+            parts.append((cone, M, v))
+        elif isinstance(item, Norm):
+            M, r, c, top = values
+            require_shape(labels[0], M, (None, d), "with one column per coefficient")
+            k = M.shape[0]
+            r, c = (jnp.zeros(size, dtype) if v is None else v for v, size in ((r, k), (c, d)))
+            top = jnp.zeros((), dtype) if top is None else top
+            for label, value, shape in zip(labels[1:], (r, c, top), ((k,), (d,), ()), strict=True):
+                require_shape(label, value, shape)
+            parts.append((SecondOrder(k + 1), -jnp.concatenate([c[None], M]), jnp.concatenate([top[None], r])))
+        else:
+            F, F0 = values
+            require_shape(labels[0], F, (d, None, None), "one matrix per coefficient")
+            require_shape(labels[1], F0, F.shape[1:])
+            parts.append((PSD(F.shape[1]), -svec((F + jnp.swapaxes(F, 1, 2)) / 2).T, svec((F0 + F0.T) / 2)))
+    return parts
+
+
+# ----------------------------------------------------------------------------- losses as cone programs
+
+
+def _solve(loss, data: Data, d: int, penalty, parts: list[tuple], options: Options):
+    """The solution of the cone program, whose first variables are beta and, if there is one, beta_0."""
+    X, y, w = data.X, data.y[:, 0], data.weights
+    (n, size), dtype = X.shape, X.dtype
+    eye, zeros = jnp.eye(n, dtype=dtype), lambda *shape: jnp.zeros(shape, dtype)
+    ridge = jnp.concatenate([jnp.full(d, penalty), zeros(size - d)])
+    if isinstance(loss, Squared):
+        P, q = 2 * X.T @ (w[:, None] * X) + 2 * jnp.diag(ridge), -2 * X.T @ (w * y)
+        own: list[tuple] = []
+        total = size
+    elif isinstance(loss, Chebyshev):
+        # w |y - X beta| <= t
+        total = size + 1
+        P, q = jnp.diag(jnp.append(2 * ridge, 0)), jnp.append(zeros(size), 1)
+        t = jnp.ones((n, 1), dtype)
+        wX, wy = w[:, None] * X, w * y
+        own = [(jnp.block([[-wX, -t], [wX, -t]]), jnp.concatenate([-wy, wy]))]
+    elif isinstance(loss, Huber):
+        # min over u of u^2 + 2 threshold |r - u|: |y - X beta - u| <= v
+        (threshold,) = floating(threshold=loss.threshold)
+        total = size + 2 * n
+        P = 2 * jnp.diag(jnp.concatenate([ridge, w, zeros(n)]))
+        q = jnp.concatenate([zeros(size + n), 2 * threshold.astype(dtype) * w])
+        own = [(jnp.block([[-X, -eye, -eye], [X, eye, -eye]]), jnp.concatenate([-y, y]))]
+    else:
+        # t >= level r, t >= (level - 1) r
+        (level,) = floating(level=0.5 if isinstance(loss, Absolute) else loss.level)
+        level, factor = level.astype(dtype), 2 if isinstance(loss, Absolute) else 1
+        total = size + n
+        P = None if _is_zero(penalty) else 2 * jnp.diag(jnp.concatenate([ridge, zeros(n)]))
+        q = jnp.concatenate([zeros(size), factor * w])
+        own = [
+            (jnp.block([[-level * X, -eye], [(1 - level) * X, -eye]]), jnp.concatenate([-level * y, (1 - level) * y]))
+        ]
+
+    widen = lambda M: jnp.concatenate([M, zeros(M.shape[0], total - M.shape[1])], 1)
+    linear = [(widen(M), v) for cone, M, v in parts if isinstance(cone, Nonnegative)] + own
+    equal = [(widen(M), v) for cone, M, v in parts if isinstance(cone, Zero)]
+    others = [(cone, widen(M), v) for cone, M, v in parts if not isinstance(cone, Nonnegative | Zero)]
+    join = lambda blocks: (jnp.concatenate([M for M, _ in blocks]), jnp.concatenate([v for _, v in blocks]))
+    if not others:
+        G, h = join(linear) if linear else (None, None)
+        A, b = join(equal) if equal else (None, None)
+        return solve_qp(P, q, G, h, A, b, options=options)
+    cones = [Zero(v.shape[0]) for _, v in equal] + [Nonnegative(v.shape[0]) for _, v in linear]
+    M, v = join([*equal, *linear, *((M, v) for _, M, v in others)])
+    return solve_conic(P, q, M, v, [*cones, *(cone for cone, _, _ in others)], options=options)
+
+
+def _is_zero(value) -> bool:
+    return not isinstance(value, jax.core.Tracer) and bool(value == 0)
