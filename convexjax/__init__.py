@@ -6,6 +6,7 @@ from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.perturbed import perturbed
 from convexjax.problems.conic import solve_conic
+from convexjax.problems.minimize import minimize
 from convexjax.problems.qp import solve_lp, solve_qp
 from convexjax.problems.sdp import solve_sdp
 from convexjax.problems.socp import solve_socp
@@ -24,6 +25,7 @@ __all__ = [
     "Solution",
     "Status",
     "Zero",
+    "minimize",
     "perturbed",
     "smat",
     "solve_conic",

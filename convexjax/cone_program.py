@@ -29,6 +29,24 @@ class ConeProgram:
         """P x, for a vector or a matrix of columns."""
         return jnp.zeros_like(x) if self.P is None else self.P @ x
 
+    # what derivatives ask of any program (`smooth_program.py` is the other one)
+
+    def value(self, x: jax.Array) -> jax.Array:
+        """The objective."""
+        return x @ self.quadratic(x) / 2 + self.q @ x
+
+    def rows(self, x: jax.Array) -> jax.Array:
+        """A x - b, which is -s."""
+        return self.A.matvec(x) - self.b
+
+    def stationarity(self, x: jax.Array, z: jax.Array) -> jax.Array:
+        """The gradient of the Lagrangian in x."""
+        return self.quadratic(x) + self.A.rmatvec(z) + self.q
+
+    def linearized(self, x: jax.Array, z: jax.Array) -> "ConeProgram":
+        """The program near a point: itself."""
+        return self
+
 
 # A right-hand side this large means "no bound", as other solvers and modelling languages have it.
 INFINITE = 1e20
