@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from convexjax import interior_point, smooth_interior_point
+from convexjax import interior_point, newton, smooth_interior_point
 from convexjax.cones.product import ProductCone
 from convexjax.embedding import Point, units_of
 from convexjax.equilibration import Equilibration, equilibration
@@ -159,6 +159,9 @@ def _search(program: SmoothProgram, cone: ProductCone, x0, options: Options, gue
     )
     if options.verbose:
         interior_point.print_header()
+    if not program.cone.rows:
+        state = newton.run(program, options, state._replace(point=x0, best=x0))
+        return _answer(program, search._replace(x=state.best, claims=state.best_claims, state=state), options)
     search = jax.lax.while_loop(
         lambda search: ~search.finished & (search.rounds < ROUNDS), round_, vary_like((program, x0), search)
     )

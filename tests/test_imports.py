@@ -26,6 +26,7 @@ ORDER = [
     "implicit",
     "interior_point",
     "smooth_interior_point",
+    "newton",
     "active_set",
     "batches",
     "solver",
