@@ -6,12 +6,13 @@ with the Karush-Kuhn-Tucker conditions `Px + A'z + q = 0`, `Ax + s = b`, `s'z = 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from convexjax.cones.product import ProductCone
-from convexjax.linear_algebra import Rows
+from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, shifted
 
 
 @jax.tree_util.register_dataclass
@@ -19,7 +20,7 @@ from convexjax.linear_algebra import Rows
 class ConeProgram:
     """Data of a cone program, rows of A in the order of `cone`, bounds last."""
 
-    P: jax.Array | None  # (n, n), symmetric positive semidefinite, or None for zero
+    P: Any  # (n, n), symmetric positive semidefinite, an array or `DiagonalPlusLowRank`, or None for zero
     q: jax.Array  # (n,)
     A: Rows  # (m, n)
     b: jax.Array  # (m,)
@@ -57,12 +58,14 @@ def infinite_rows(program: ConeProgram) -> jax.Array:
     return jnp.asarray(program.cone.is_inequality()) & (program.b >= INFINITE)
 
 
-def is_convex(P: jax.Array | None, size: jax.Array) -> jax.Array:
+def is_convex(P: Any, size: jax.Array) -> jax.Array:
     """Whether P, of largest entry `size`, is positive semidefinite up to roundoff: P shifted by the rounding errors
     of a matrix of this size has a Cholesky factor."""
     if P is None or P.shape[0] == 0:
         return jnp.array(True)
     n, dtype = P.shape[0], P.dtype
     shift = 10 * n * jnp.finfo(dtype).eps * size + jnp.finfo(dtype).tiny
-    factor = jnp.linalg.cholesky(P + shift * jnp.eye(n, dtype=dtype), symmetrize_input=False)
+    if isinstance(P, DiagonalPlusLowRank):
+        return jnp.all(P.diagonal >= -shift)
+    factor = jnp.linalg.cholesky(shifted(P, shift), symmetrize_input=False)
     return jnp.isfinite(factor[-1, -1])

@@ -30,14 +30,14 @@ With mu > 0, `pi` is the smooth projection with s = -mu grad f*(z), and the zero
 mu.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from convexjax.cone_program import ConeProgram
-from convexjax.kkt import assemble, refined
+from convexjax.kkt import factorise, refined, solve_positive
 from convexjax.linear_algebra import reductions, vary_like
 from convexjax.smooth_program import SmoothProgram
 
@@ -140,7 +140,7 @@ class System(NamedTuple):
 
     program: ConeProgram
     spectrum: tuple  # of D
-    cholesky: jax.Array
+    positive: Any  # factors of P + epsilon I + A'R A
     delta: jax.Array
 
 
@@ -151,11 +151,9 @@ def factor(program: Program, x: jax.Array, v: jax.Array, mu: jax.Array | None) -
     delta, epsilon = (jnp.asarray(r, dtype) for r in REGULARISATION[dtype.name])
     spectrum = program.cone.spectrum(v, mu)
     weighted_A = program.cone.weigh("spectral", spectrum, lambda d: (1 - d) * _inverse(d, delta), program.A)
-    M = assemble(program, weighted_A, 0)
-    # as much more as keeps the factor from breaking down
-    shift = epsilon + 10 * jnp.finfo(dtype).eps * jnp.max(jnp.diagonal(M), initial=0)
-    cholesky = jnp.linalg.cholesky(M + shift * jnp.eye(M.shape[0], dtype=dtype), symmetrize_input=False)
-    return System(program, spectrum, cholesky, delta)
+    # as much more than epsilon as keeps the factor from breaking down
+    positive = factorise(program, weighted_A, epsilon, 10 * jnp.finfo(dtype).eps)
+    return System(program, spectrum, positive, delta)
 
 
 def _root(d):
@@ -217,7 +215,7 @@ def _refine(system: System, right: jax.Array) -> tuple[jax.Array, jax.Array]:
     T, BT = _function(system, lambda d: _inverse(d, delta)), _function(system, lambda d: _root(d) * _inverse(d, delta))
 
     def precondition(e):
-        dx = jax.scipy.linalg.cho_solve((system.cholesky, True), e[:n] - program.A.rmatvec(BT(e[n:])))
+        dx = solve_positive(system.positive, e[:n] - program.A.rmatvec(BT(e[n:])))
         return jnp.concatenate([dx, -T(e[n:] + B(program.A.matvec(dx)))])
 
     def left(d):

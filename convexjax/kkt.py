@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
 from convexjax.cone_program import ConeProgram
-from convexjax.linear_algebra import Rows, reductions, vary_like
+from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, reductions, shifted, vary_like
 
 # (delta, epsilon) by dtype: as small as keeps the Cholesky factor of M accurate enough for refinement to contract.
 REGULARISATION = {"float64": (1e-8, 1e-10), "float32": (1e-4, 1e-6)}
@@ -29,7 +29,7 @@ REGULARISATION = {"float64": (1e-8, 1e-10), "float32": (1e-4, 1e-6)}
 class Factor(NamedTuple):
     """What solving with the current H needs."""
 
-    cholesky: jax.Array
+    positive: "jax.Array | Woodbury"  # of M
     weighted_A: Rows  # (H + delta I)^-1 A
     scaling: tuple
     delta: jax.Array
@@ -40,17 +40,42 @@ def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
     dtype = program.q.dtype
     delta, epsilon = (jnp.asarray(r, dtype) * boost for r in REGULARISATION[dtype.name])
     weighted_A = program.cone.weigh("regularised_inverse", scaling, delta, program.A)
-    M = assemble(program, weighted_A, epsilon)
-    return Factor(jnp.linalg.cholesky(M, symmetrize_input=False), weighted_A, scaling, delta)
+    return Factor(factorise(program, weighted_A, epsilon), weighted_A, scaling, delta)
 
 
-def assemble(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array | float) -> jax.Array:
-    """M = P + epsilon I + A'W A, given W A."""
-    A = program.A
-    diagonal = jnp.full(program.q.shape[0], epsilon, program.q.dtype)
-    diagonal = diagonal + sum(d * w for d, w in zip(A.diagonals, weighted_A.diagonals, strict=True))
+class Woodbury(NamedTuple):
+    """M = D + B'C with D diagonal and few rows of B and C: M^-1 = D^-1 - D^-1 B'(I + C D^-1 B')^-1 C D^-1."""
+
+    diagonal: jax.Array
+    B: jax.Array
+    C: jax.Array
+    inner: tuple  # LU factors of I + C D^-1 B'
+
+
+def factorise(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array, relative: float = 0) -> "jax.Array | Woodbury":
+    """Factors of M = P + shift I + A'W A, given W A: a Cholesky factor, or with a structured P what never has n x n
+    entries. The shift is epsilon and `relative` times the largest entry of the diagonal."""
+    A, P = program.A, program.P
+    diagonal = jnp.zeros_like(program.q) + sum(d * w for d, w in zip(A.diagonals, weighted_A.diagonals, strict=True))
+    if isinstance(P, DiagonalPlusLowRank):
+        diagonal = diagonal + P.diagonal
+        diagonal = diagonal + epsilon + relative * jnp.max(diagonal, initial=0)
+        B = jnp.concatenate([P.factor.T, A.dense])
+        C = jnp.concatenate([P.factor.T, weighted_A.dense])
+        inner = jnp.eye(B.shape[0], dtype=B.dtype) + (C / diagonal) @ B.T
+        return Woodbury(diagonal, B, C, jax.scipy.linalg.lu_factor(inner))
     M = A.dense.T @ weighted_A.dense + jnp.diag(diagonal)
-    return M if program.P is None else M + program.P
+    M = M if P is None else M + P
+    shift = epsilon + relative * jnp.max(jnp.diagonal(M), initial=0)
+    return jnp.linalg.cholesky(shifted(M, shift), symmetrize_input=False)
+
+
+def solve_positive(factor: "jax.Array | Woodbury", right: jax.Array) -> jax.Array:
+    """M^-1 right."""
+    if not isinstance(factor, Woodbury):
+        return cho_solve((factor, True), right)
+    first = right / factor.diagonal
+    return first - (jax.scipy.linalg.lu_solve(factor.inner, factor.C @ first) @ factor.B) / factor.diagonal
 
 
 def solve(
@@ -65,7 +90,7 @@ def solve(
 
     def precondition(e):
         """Solve with the regularised matrix."""
-        dx = cho_solve((factor.cholesky, True), e[:n] + factor.weighted_A.rmatvec(e[n:]))
+        dx = solve_positive(factor.positive, e[:n] + factor.weighted_A.rmatvec(e[n:]))
         dz = cone.regularised_inverse(factor.scaling, factor.delta, (A.matvec(dx) - e[n:])[:, None])[:, 0]
         return jnp.concatenate([dx, dz])
 

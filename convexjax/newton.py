@@ -8,10 +8,10 @@ the gap of a solution is measured by (Boyd and Vandenberghe, section 9.5).
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve
 
+from convexjax import kkt
 from convexjax.interior_point import State, print_row
-from convexjax.linear_algebra import vary_like
+from convexjax.linear_algebra import diagonal_of, vary_like
 from convexjax.options import Options
 from convexjax.smooth_interior_point import MOST_TRIES, SHORTER, WITHIN_DOMAIN, is_indefinite
 from convexjax.smooth_program import SmoothProgram
@@ -35,15 +35,15 @@ def run(program: SmoothProgram, options: Options, before: State) -> State:
         x = state.point
         model = program.model(x, no_rows)
         P, gradient, f = model.program.P, model.gradient, model.value
-        curvature = largest(jnp.diagonal(P))
+        curvature = largest(diagonal_of(P))
         first = state.num_iters == 0
         # one unit of the gradient: the user's, or the size of the derivatives at the start if that is smaller
         unit = jnp.where(first, jnp.minimum(1, jnp.maximum(largest(gradient), curvature)), unit)
         unit = jnp.where(unit > 0, unit, 1)
         shift = damping + 10 * n * eps * curvature + jnp.finfo(dtype).tiny
-        factor = jnp.linalg.cholesky(P + shift * jnp.eye(n, dtype=dtype), symmetrize_input=False)
+        factor = kkt.factorise(model.program, model.program.A, shift)
         # a Hessian that is not positive definite to rounding errors: down the gradient
-        d = -cho_solve((factor, True), gradient)
+        d = -kkt.solve_positive(factor, gradient)
         d = jnp.where(jnp.all(jnp.isfinite(d)), d, -gradient)
         # where f is nearly linear the step has no end
         d = d * jnp.minimum(1, LONGEST * (1 + largest(x)) / jnp.maximum(largest(d), eps))
@@ -54,7 +54,7 @@ def run(program: SmoothProgram, options: Options, before: State) -> State:
         state = state._replace(claims=jnp.stack([0 * f, dual, gap, jnp.inf + 0 * f, jnp.inf + 0 * f, f]))
         better = error < 0.9 * state.records[0]
         idle = jnp.where(better | (f < before - 1e-3 * jnp.abs(before)), 0, state.idle + 1)
-        finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(P))
+        finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(diagonal_of(P)))
         exhausted = state.num_iters >= jnp.asarray(options.max_iters).astype(jnp.int32)
         stuck = (idle >= PATIENCE) | ~finite
         # once more after the tolerance is reached, as in the interior point

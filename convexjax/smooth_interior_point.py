@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from convexjax.cone_program import is_convex
 from convexjax.embedding import Claims, Point, Residuals, Units, measure, pack, unpack
 from convexjax.interior_point import State, direction, judge, print_row
-from convexjax.linear_algebra import vary_like
+from convexjax.linear_algebra import diagonal_of, shifted, vary_like
 from convexjax.options import Options
 from convexjax.smooth_program import Model, SmoothProgram
 from convexjax.solution import Status
@@ -79,9 +79,9 @@ def measured(model: Model, units: Units, point: Point) -> tuple[Residuals, Claim
 def is_indefinite(model: Model) -> jax.Array:
     """Whether the Hessian of the Lagrangian has a negative eigenvalue; not where it is not finite."""
     P = model.program.P
-    size = jnp.max(jnp.abs(jnp.diagonal(P)), initial=0)
+    size = jnp.max(jnp.abs(diagonal_of(P)), initial=0)
     allowed = CURVATURE_ERROR[P.dtype.name] / (10 * P.shape[0] * jnp.finfo(P.dtype).eps)
-    return ~is_convex(P, size * jnp.maximum(allowed, 1)) & jnp.isfinite(jnp.sum(P))
+    return ~is_convex(P, size * jnp.maximum(allowed, 1)) & jnp.all(jnp.isfinite(diagonal_of(P)))
 
 
 # ----------------------------------------------------------------------------- one iteration
@@ -98,8 +98,8 @@ def move(
     lagging = jnp.max(terms[:3]) > LAG * terms[3]
     aim = lambda sigma: (jnp.where(lagging, 1, 1 - sigma), jnp.where(lagging, jnp.maximum(sigma, 0.8), sigma))
     damping = jnp.where(state.boost > 1, 1e-10 * state.boost, 0).astype(terms.dtype)
-    local, eye = model.program, jnp.eye(point.x.shape[0], dtype=terms.dtype)
-    local = replace(local, P=local.P + damping * eye, q=local.q - damping * point.x / point.tau)
+    local = model.program
+    local = replace(local, P=shifted(local.P, damping), q=local.q - damping * point.x / point.tau)
     at = at._replace(Px=at.Px + damping * point.x)
     along, largest = direction(local, point, at, jnp.ones_like(state.boost), options.refinement_steps, aim)
     merit = jnp.sum(terms)

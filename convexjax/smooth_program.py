@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from convexjax.cone_program import ConeProgram
 from convexjax.cones.product import ProductCone
 from convexjax.equilibration import Equilibration
-from convexjax.linear_algebra import Rows, static
+from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, static
 
 
 class Model(NamedTuple):
@@ -70,6 +70,8 @@ class SmoothProgram:
     objective: Any = static()
     constraints: Any = static()
     signs: tuple[int, ...] = static()
+    # None for dense, "diagonal", or a function that returns the diagonal and U of Hess f = diag + U U'
+    hessian: Any = static(default=None)
 
     # ------------------------------------------------------------------------- units and phases
 
@@ -156,22 +158,12 @@ class SmoothProgram:
         weights = self.cone.to_user(z)[p : z.shape[0] - size * len(self.signs)]
         value, gradient = self._gradient(v)
 
-        def first_order(x):
-            constraints, pullback = jax.vjp(lambda x: self.constraints(x, self.params), x)
-            return jax.grad(self.objective)(x, self.params), pullback(weights)[0], constraints
-
-        # the columns of all derivatives by one pass forwards
-        _, push = jax.linearize(first_order, x)
-        P_f, P_g, J = jax.vmap(push, out_axes=1)(jnp.eye(n, dtype=x.dtype))
+        P, J = self._second_order(x, weights)
         A = self.A
         if self.phase is not None:
-            P_f = jnp.where(self.phase, 0, P_f)
+            P = _append_one(P)
             J = jnp.concatenate([J, self._relaxation()[:, None]], 1)
             A = jnp.concatenate([A, jnp.zeros((p, 1), A.dtype)], 1)
-        P = P_f + P_g
-        P = (P + P.T) / 2
-        if self.phase is not None:
-            P = jnp.zeros((size, size), P.dtype).at[:n, :n].set(P).at[n, n].set(1)
         A = self.cone.to_solver(jnp.concatenate([A, J]))
         model = ConeProgram(
             P=P,
@@ -185,6 +177,29 @@ class SmoothProgram:
         c = self.scaling.c
         return Model(self.scaling.scale(model), c * value, c * self.scaling.beta * self.scaling.D * gradient)
 
+    def _second_order(self, x: jax.Array, weights: jax.Array) -> tuple:
+        """The Hessian of f + weights'g (without f in phase one) and the derivative of g."""
+
+        def first_order(x):
+            constraints, pullback = jax.vjp(lambda x: self.constraints(x, self.params), x)
+            return jax.grad(self.objective)(x, self.params), pullback(weights)[0], constraints
+
+        in_phase_two = lambda P_f: P_f if self.phase is None else jnp.where(self.phase, 0, P_f)
+        if self.hessian is None:
+            # the columns of all derivatives by one pass forwards
+            _, push = jax.linearize(first_order, x)
+            P_f, P_g, J = jax.vmap(push, out_axes=1)(jnp.eye(x.shape[0], dtype=x.dtype))
+            P = in_phase_two(P_f) + P_g
+            return (P + P.T) / 2, J
+        constraints, pullback = jax.vjp(lambda x: self.constraints(x, self.params), x)
+        (J,) = jax.vmap(pullback)(jnp.eye(constraints.shape[0], dtype=x.dtype))
+        # a diagonal matrix times ones
+        _, (diagonal_f, diagonal_g, _) = jax.jvp(first_order, (x,), (jnp.ones_like(x),))
+        factor = jnp.zeros((x.shape[0], 0), x.dtype)
+        if self.hessian != "diagonal":
+            diagonal_f, factor = self.hessian(x, self.params)
+        return DiagonalPlusLowRank(in_phase_two(diagonal_f) + diagonal_g, in_phase_two(factor)), J
+
     def _offsets(self, A, v):
         """J v - h(v), and exactly b and the bounds where h is affine by construction."""
         to_solver, constraints = self.cone.to_solver, self._constraints(v)
@@ -192,3 +207,11 @@ class SmoothProgram:
         is_equation = to_solver(jnp.arange(A.shape[0]) < self.b.shape[0])
         of_equations = to_solver(jnp.concatenate([self.b, jnp.zeros_like(constraints)]))
         return jnp.concatenate([jnp.where(is_equation, of_equations, of_constraints), *self.sides])
+
+
+def _append_one(P):
+    """P with one more row and column, those of the identity."""
+    if isinstance(P, DiagonalPlusLowRank):
+        return DiagonalPlusLowRank(jnp.append(P.diagonal, 1), jnp.pad(P.factor, ((0, 1), (0, 0))))
+    n = P.shape[0]
+    return jnp.zeros((n + 1, n + 1), P.dtype).at[:n, :n].set(P).at[n, n].set(1)

@@ -31,6 +31,7 @@ def minimize(
     lb: Any = None,
     ub: Any = None,
     params: Any = None,
+    hessian: str | Callable = "dense",
     options: Options | None = None,
     warm_start: Solution | None = None,
 ) -> Solution:
@@ -53,6 +54,10 @@ def minimize(
         lb, ub: bounds, pytrees like x or scalars; infinite entries are no bounds. Cheaper than the same in `inequalities`.
         params: any pytree. Differentiate with respect to it, to A, b and the bounds, or to traced values that the
             functions close over.
+        hessian: "dense"; "diagonal", if f0 and the constraints are sums of functions of one entry of x each; or a
+            function, called like f0, that returns (d, U) with the Hessian diag(d) + U U' of f0, d with the n entries
+            of x and U (n, r), for constraints that are such sums or affine. Then no n x n matrix is formed: with few
+            rows of constraints a step costs n times the square of their number.
         options: see `Options`.
         warm_start: a `Solution` of a similar problem; its x takes the place of x0.
 
@@ -131,6 +136,18 @@ def minimize(
         parts.append(_Part(g, cone, is_matrix))
         all_constants.append(constants)
     A, b = _equations(equalities, layout, dtype)
+    curvature = None if hessian == "dense" else hessian
+    if callable(hessian):
+        curvature, constants, returned = traced("hessian", hessian, x0, params)
+        require_floating("hessian", returned, dtype)
+        n = layout.size
+        if curvature.output.structure != jax.tree.structure((0, 0)) or not (
+            curvature.output.shapes[0] == (n,) and curvature.output.shapes[1][:1] == (n,) and len(curvature.output.shapes[1]) == 2
+        ):
+            raise ValueError(f"hessian must return (d, U) of shapes ({n},) and ({n}, r), got {curvature.output.shapes}.")
+        all_constants.append(constants)
+    elif hessian not in ("dense", "diagonal"):
+        raise ValueError(f"hessian must be 'dense', 'diagonal' or a function, got {hessian!r}.")
     lower, upper = (_bound(name, side, layout, dtype) for name, side in (("lb", lb), ("ub", ub)))
     problem = _Problem(
         params=params,
@@ -142,6 +159,7 @@ def minimize(
         ub=upper,
         objective=objective,
         functions=tuple((part.function, part.is_matrix) for part in parts),
+        hessian=curvature,
     )
     if warm_start is not None:
         warm_start = _guess(warm_start, problem, inequalities is not None, layout, dtype)
@@ -185,6 +203,7 @@ class _Problem:
     ub: Any
     objective: Any = static()
     functions: tuple = static()  # pairs (function, whether it returns matrices)
+    hessian: Any = static(default=None)  # None for dense, "diagonal", or a function
 
     def rows(self, i: int, v: jax.Array, data: tuple) -> jax.Array:
         """The values of constraint i as rows of its cone."""
@@ -205,10 +224,13 @@ class _Problem:
 
 @dataclass(frozen=True)
 class _Objective:
+    """The objective, or its Hessian, with its own constants: static, equal where the functions are."""
+
     function: Function
+    position: int = 0
 
     def __call__(self, v, data):
-        return self.function(v, (data[0], data[1][0]))
+        return self.function(v, (data[0], data[1][self.position]))
 
 
 @dataclass(frozen=True)
@@ -246,6 +268,7 @@ def _minimize(problem: _Problem, x0, options: Options, guess) -> tuple:
         cone=cone,
         objective=_Objective(problem.objective),
         constraints=_Constraints(problem.functions),
+        hessian=_Objective(problem.hessian, -1) if isinstance(problem.hessian, Function) else problem.hessian,
     )
     if guess is not None:
         x0, s, z = guess
