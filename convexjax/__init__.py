@@ -2,11 +2,12 @@
 
 from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
+from convexjax.convexity import Counterexample, check_convexity
 from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.perturbed import perturbed
 from convexjax.problems.conic import solve_conic
-from convexjax.problems.minimize import minimize
+from convexjax.problems.minimize import barrier_method, minimize
 from convexjax.problems.qp import solve_lp, solve_qp
 from convexjax.problems.sdp import solve_sdp
 from convexjax.problems.socp import solve_socp
@@ -15,6 +16,7 @@ from convexjax.solution import History, Info, Solution, Status
 __all__ = [
     "PSD",
     "QUICK_COMPILATION",
+    "Counterexample",
     "Exponential",
     "History",
     "Info",
@@ -25,6 +27,8 @@ __all__ = [
     "Solution",
     "Status",
     "Zero",
+    "barrier_method",
+    "check_convexity",
     "minimize",
     "perturbed",
     "smat",

@@ -214,7 +214,7 @@ def run(program: ConeProgram, units: Units, options: Options, point: Point, stat
 # ----------------------------------------------------------------------------- what people see
 
 
-def history_of(state: State) -> History | None:
+def history_of(state) -> History | None:
     """The recorded iterations by name."""
     if not state.history.shape[0]:
         return None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from convexjax import interior_point, newton, smooth_interior_point
+from convexjax import barrier, interior_point, newton, smooth_interior_point
 from convexjax.cones.product import ProductCone
 from convexjax.embedding import Point, units_of
 from convexjax.equilibration import Equilibration, equilibration
@@ -29,7 +29,22 @@ def solve(program: SmoothProgram, cone: ProductCone, x0: jax.Array, options: Opt
     to go with x0."""
     program, x0 = vary_like((program, x0), (program, x0))
     data, x0, guess, options = jax.lax.stop_gradient((program, x0, guess, options))
-    return _differentiable(program, options, _search(data, cone, x0, options, guess))
+    search = _barrier if options.method == "barrier" else _search
+    return _differentiable(program, options, search(data, cone, x0, options, guess))
+
+
+def _barrier(program: SmoothProgram, cone: ProductCone, x0, options: Options, guess) -> ConeSolution:
+    """The barrier method."""
+    state = barrier.run(program, options, x0)
+    s, z = barrier.multipliers(program, state.x, state.y, state.mu)
+    info = Info(
+        num_iters=state.num_iters,
+        primal_residual=state.claims[0],
+        dual_residual=state.claims[1],
+        gap=state.claims[2],
+        history=interior_point.history_of(state),
+    )
+    return ConeSolution(state.x, s, z, state.claims[5], state.status, info)
 
 
 # ----------------------------------------------------------------------------- derivatives

@@ -1,12 +1,13 @@
 """`minimize`: any convex program whose objective and constraints are JAX functions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from convexjax.barrier import has_barrier
 from convexjax.compilation import quick_jit
 from convexjax.cones.base import Cone
 from convexjax.cones.linear import Nonnegative, Zero
@@ -135,6 +136,13 @@ def minimize(
             raise ValueError(f"cones[{i}] returns shape {returned.shape}, expected the {cone.rows} rows of {cone!r}.")
         parts.append(_Part(g, cone, is_matrix))
         all_constants.append(constants)
+    if options.method == "barrier":
+        unknown = [type(part.cone).__name__ for part in parts if not has_barrier(ProductCone.build([part.cone]))]
+        if unknown or hessian != "dense" or warm_start is not None:
+            raise ValueError(
+                "The barrier method takes cones Nonnegative, SecondOrder and PSD, a dense hessian and no warm_start"
+                f"{', got ' + ', '.join(unknown) if unknown else ''}; use another options.method."
+            )
     A, b = _equations(equalities, layout, dtype)
     curvature = None if hessian == "dense" else hessian
     if callable(hessian):
@@ -178,6 +186,25 @@ def minimize(
         status=status,
         info=info,
     )
+
+
+def barrier_method(f0: Callable, x0: Any, *, options: Options | None = None, **problem) -> Solution:
+    """`minimize` by the plain barrier method (`convexjax/barrier.py`): same arguments, same result, same derivatives.
+
+    x0 has to satisfy the inequalities strictly, or the status is NUMERICAL_ERROR. Cones are `Nonnegative`,
+    `SecondOrder` and `PSD`; no structured Hessians, no warm start; no certificates: statuses are SOLVED,
+    MAX_ITERATIONS and NUMERICAL_ERROR. `options.history` records the central path.
+
+    Source: Boyd and Vandenberghe, "Convex Optimization", sections 10.3 and 11.3.
+
+    >>> import jax.numpy as jnp
+    >>> import convexjax as cj
+    >>> solution = cj.barrier_method(lambda x: (x[0] - 3.0) ** 2, jnp.zeros(1), inequalities=lambda x: x - 1.0)
+    >>> print(solution.x.round(3), solution.z.round(2))
+    [1.] [4.]
+    """
+    options = replace(checked_options(options), method="barrier")
+    return minimize(f0, x0, options=options, **problem)
 
 
 @dataclass(frozen=True)
