@@ -25,8 +25,9 @@ from convexjax.solution import Status
 # Most shares of a step that the line search tries; what it takes of a step to a point without finite values, and of
 # one that does not lower the merit. The former stops close to the boundary of the domain, as logarithms want it.
 MOST_TRIES, WITHIN_DOMAIN, SHORTER = 60, 0.8, 0.5
-# Least part of the merit that a full step removes.
-DECREASE = 1e-3
+# The merit may grow by this factor: where the functions are strongly curved, a search that insists on less follows the
+# boundary of what it accepts in tiny steps, while the next direction removes what the last step has added.
+TOLERATED = 1.5
 # Residuals this many times as large as mu, both relative to the start, are removed before mu is lowered further.
 LAG = 100
 # Negative eigenvalues of a Hessian, relative to its size, that may be rounding errors of its derivatives.
@@ -107,7 +108,7 @@ def move(
     def attempt(search):
         tries, step, _ = search
         new = jnp.sum(sizes(program, unpack(local, state.point + step * along)) * weights)
-        accepted = new <= (1 - DECREASE * step) * merit  # false for NaN
+        accepted = new <= TOLERATED * merit  # false for NaN
         shorter = step * jnp.where(jnp.isfinite(new), SHORTER, WITHIN_DOMAIN)
         return tries + 1, jnp.where(accepted, step, shorter), accepted
 
