@@ -195,8 +195,9 @@ def covariance_selection():
     M = rng.normal(size=(40, side))
     S = M.T @ M / 40
     rows, columns = (np.concatenate([np.arange(side), np.arange(k, side)]) for k in (0, 1))
-    rows, columns = np.concatenate([np.arange(side), np.arange(side - 1)]), np.concatenate(
-        [np.arange(side), np.arange(1, side)]
+    rows, columns = (
+        np.concatenate([np.arange(side), np.arange(side - 1)]),
+        np.concatenate([np.arange(side), np.arange(1, side)]),
     )
 
     def f(x):
@@ -535,7 +536,9 @@ def fir_log_ripple():
 
     def g(v):
         response = C @ v[:-1]
-        return jnp.concatenate([response / desired - v[-1], desired / jnp.where(response > 0, response, jnp.nan) - v[-1]])
+        return jnp.concatenate(
+            [response / desired - v[-1], desired / jnp.where(response > 0, response, jnp.nan) - v[-1]]
+        )
 
     x0 = np.zeros(n + 1)
     x0[0], x0[-1] = 0.5, 20.0
@@ -608,7 +611,9 @@ def geometric_program_box():
     def g(v):
         h, w, d = v
         wall = lse(jnp.stack([h + w, h + d])) + jnp.log(2.0) - jnp.log(200.0)
-        return jnp.stack([wall, w + d - jnp.log(50.0), h - w - jnp.log(2.0), jnp.log(0.5) - h + w, d - w - jnp.log(2.0)])
+        return jnp.stack(
+            [wall, w + d - jnp.log(50.0), h - w - jnp.log(2.0), jnp.log(0.5) - h + w, d - w - jnp.log(2.0)]
+        )
 
     return FunctionProgram("geometric_program_box", lambda v: -jnp.sum(v), np.zeros(3), g=g)
 
@@ -633,9 +638,13 @@ def power_control():
     gain = rng.uniform(0.01, 0.05, (n, n))
     np.fill_diagonal(gain, 0)
     # log of interference over signal, x = log power
-    g = lambda x: jax.nn.logsumexp(
-        jnp.concatenate([jnp.log(gain + 1e-12) + x[None, :], jnp.full((n, 1), jnp.log(0.1))], 1), axis=1
-    ) - x - jnp.log(0.8)
+    g = lambda x: (
+        jax.nn.logsumexp(
+            jnp.concatenate([jnp.log(gain + 1e-12) + x[None, :], jnp.full((n, 1), jnp.log(0.1))], 1), axis=1
+        )
+        - x
+        - jnp.log(0.8)
+    )
     return FunctionProgram("power_control", lambda x: jnp.sum(jnp.exp(x)), np.zeros(n), g=g)
 
 
@@ -674,7 +683,9 @@ def catenary():
         stretch = jnp.maximum(length - 1.3 / (n + 1), 0)
         return 500 * jnp.sum(stretch**2) + jnp.sum(y) / n
 
-    return FunctionProgram("catenary", f, np.concatenate([np.linspace(0.02, 0.98, n), np.full(n, -0.1)]), g=lambda v: -0.3 - v[n:])
+    return FunctionProgram(
+        "catenary", f, np.concatenate([np.linspace(0.02, 0.98, n), np.full(n, -0.1)]), g=lambda v: -0.3 - v[n:]
+    )
 
 
 @program

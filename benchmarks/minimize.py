@@ -133,10 +133,9 @@ def summary(rows: list[dict]) -> str:
     for solver in dict.fromkeys(row["solver"] for row in rows):
         mine = [row for row in rows if row["solver"] == solver]
         both = [row for row in mine if row["right"] and own[row["program"]]["right"]]
-        lines.append(
-            f"| {solver} | {sum(row['right'] for row in mine)}/{len(mine)} | {mean([r['first'] for r in both]):.3g} s | "
-            f"{mean([r['seconds'] for r in both]):.3g} s | {mean([own[r['program']]['seconds'] for r in both]):.3g} s |"
-        )
+        times = ([r["first"] for r in both], [r["seconds"] for r in both], [own[r["program"]]["seconds"] for r in both])
+        shares = f"{sum(row['right'] for row in mine)}/{len(mine)}"
+        lines.append(f"| {solver} | {shares} | " + " | ".join(f"{mean(values):.3g} s" for values in times) + " |")
     return "\n".join(lines)
 
 

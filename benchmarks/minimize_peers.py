@@ -77,7 +77,9 @@ def prepare_scipy(method: str) -> Callable:
                     {"type": "ineq", "fun": lambda x: -np.asarray(values(x)), "jac": lambda x: -np.asarray(jacobian(x))}
                 )
             if program.A is not None:
-                constraints.append({"type": "eq", "fun": lambda x: program.A @ x - program.b, "jac": lambda x: program.A})
+                constraints.append(
+                    {"type": "eq", "fun": lambda x: program.A @ x - program.b, "jac": lambda x: program.A}
+                )
         else:
             options |= {"gtol": 1e-9, "xtol": 1e-12, "barrier_tol": 1e-9}
             arguments["hess"] = lambda x: np.asarray(hessian(x))

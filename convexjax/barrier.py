@@ -1,5 +1,5 @@
-"""The barrier method, as it is taught: minimise f(x) + mu phi(-g(x)) subject to A x = b by Newton's method, for mu falling
-to zero (Boyd and Vandenberghe, "Convex Optimization", sections 10.3 and 11.3).
+"""The barrier method, as it is taught: minimise f(x) + mu phi(-g(x)) subject to A x = b by Newton's method, for mu
+falling to zero (Boyd and Vandenberghe, "Convex Optimization", sections 10.3 and 11.3).
 
 phi is the logarithmic barrier of the cone, and z = -mu grad phi(s) with s = -g(x) are multipliers with s'z = mu degree.
 The start has to satisfy the inequalities strictly, the equations hold from the first full step on. The line search is

@@ -5,8 +5,8 @@ program if
 
     F(x, v) = [P x + A'(pi(v) - v) + q;  A x + pi(v) - b] = 0.
 
-A program given as functions (`smooth_program.py`) has grad f(x) and h(x) in the place of P x + q and A x - b. Its system
-is that of the cone program near the solution, P the Hessian of the Lagrangian and A that of the rows.
+A program given as functions (`smooth_program.py`) has grad f(x) and h(x) in the place of P x + q and A x - b. Its
+system is that of the cone program near the solution, P the Hessian of the Lagrangian and A that of the rows.
 
 Differentiated, with D the derivative of pi at v (symmetric, eigenvalues between 0 and 1),
 
@@ -152,7 +152,7 @@ def factor(program: Program, x: jax.Array, v: jax.Array, mu: jax.Array | None) -
     spectrum = program.cone.spectrum(v, mu)
     weighted_A = program.cone.weigh("spectral", spectrum, lambda d: (1 - d) * _inverse(d, delta), program.A)
     # as much more than epsilon as keeps the factor from breaking down
-    positive = factorise(program, weighted_A, epsilon, 10 * jnp.finfo(dtype).eps)
+    positive = factorise(program, weighted_A, epsilon, 10 * float(jnp.finfo(dtype).eps))
     return System(program, spectrum, positive, delta)
 
 

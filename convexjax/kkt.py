@@ -52,7 +52,9 @@ class Woodbury(NamedTuple):
     inner: tuple  # LU factors of I + C D^-1 B'
 
 
-def factorise(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array, relative: float = 0) -> "jax.Array | Woodbury":
+def factorise(
+    program: ConeProgram, weighted_A: Rows, epsilon: jax.Array, relative: float = 0
+) -> "jax.Array | Woodbury":
     """Factors of M = P + shift I + A'W A, given W A: a Cholesky factor, or with a structured P what never has n x n
     entries. The shift is epsilon and `relative` times the largest entry of the diagonal."""
     A, P = program.A, program.P

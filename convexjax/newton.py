@@ -89,7 +89,12 @@ def run(program: SmoothProgram, options: Options, before: State) -> State:
             accepted = new <= f - ARMIJO * step * decrement + 10 * eps * jnp.abs(f)
             finite = jnp.isfinite(new)
             shorter = step * jnp.where(finite, SHORTER, WITHIN_DOMAIN)
-            return tries + 1, halvings + (finite & ~accepted).astype(jnp.int32), jnp.where(accepted, step, shorter), accepted
+            return (
+                tries + 1,
+                halvings + (finite & ~accepted).astype(jnp.int32),
+                jnp.where(accepted, step, shorter),
+                accepted,
+            )
 
         going = Status.UNSOLVED.holds(state.status)
         start = vary_like((program, x), (jnp.int32(0), jnp.int32(0), jnp.ones((), dtype), ~going))

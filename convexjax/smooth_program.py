@@ -18,11 +18,11 @@ Phase one finds a feasible point or proves that there is none: over (x, t) it is
 
     minimise   1/2 (t + 1)^2     subject to   A x = b,   lb <= x <= ub,   g(x) - t e + s = 0,   s in K,
 
-with e in the interior of K. If t > 0 at the optimum, its multipliers satisfy `z'g(x) + y'(Ax - b) + ... = t z'e > 0` and
-make the gradient of that convex function of x zero, so that it is positive everywhere and no x is feasible.
+with e in the interior of K. If t > 0 at the optimum, its multipliers satisfy `z'g(x) + y'(Ax - b) + ... = t z'e > 0`
+and make the gradient of that convex function of x zero, so that it is positive everywhere and no x is feasible.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from convexjax.cone_program import ConeProgram
 from convexjax.cones.product import ProductCone
 from convexjax.equilibration import Equilibration
-from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, static
+from convexjax.linear_algebra import DiagonalPlusLowRank, Rows
 
 
 class Model(NamedTuple):
@@ -67,11 +67,11 @@ class SmoothProgram:
     cone: ProductCone
     scaling: Equilibration | None = None
     phase: jax.Array | None = None
-    objective: Any = static()
-    constraints: Any = static()
-    signs: tuple[int, ...] = static()
+    objective: Any = field(metadata={"static": True})
+    constraints: Any = field(metadata={"static": True})
+    signs: tuple[int, ...] = field(metadata={"static": True})
     # None for dense, "diagonal", or a function that returns the diagonal and U of Hess f = diag + U U'
-    hessian: Any = static(default=None)
+    hessian: Any = field(default=None, metadata={"static": True})
 
     # ------------------------------------------------------------------------- units and phases
 
@@ -92,11 +92,12 @@ class SmoothProgram:
         """x and t, t = 0 outside of the phases."""
         return (v, jnp.zeros((), v.dtype)) if self.phase is None else (v[:-1], v[-1])
 
-    def _relaxation(self) -> jax.Array:
+    def _relaxation(self) -> Any:
         """The vector -e in phase one, 0 in the second, on the rows of the constraints in the user's order."""
         p, m = self.b.shape[0], self.cone.rows - len(self.signs) * (self.A.shape[1] + 1)
         interior = self.cone.to_user(self.cone.start(self.b.dtype))[p:m]
-        return jnp.where(self.phase, -interior, 0)
+        phase: Any = self.phase
+        return jnp.where(phase, -interior, 0)
 
     def _gradient(self, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         """f and its gradient in all variables. Where f has no part its values, finite or not, do not either."""
@@ -154,7 +155,6 @@ class SmoothProgram:
         """The model at (x, z), with f and its gradient."""
         v, z, p = self.user_x(x), self.user_z(z), self.b.shape[0]
         (x, _), size = self._split(v), v.shape[0]
-        n = x.shape[0]
         weights = self.cone.to_user(z)[p : z.shape[0] - size * len(self.signs)]
         value, gradient = self._gradient(v)
 

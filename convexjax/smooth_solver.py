@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from convexjax import barrier, interior_point, newton, smooth_interior_point
+from convexjax.batches import in_chunks
 from convexjax.cones.product import ProductCone
 from convexjax.embedding import Point, units_of
 from convexjax.equilibration import Equilibration, equilibration
@@ -16,7 +17,7 @@ from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
 from convexjax.smooth_program import SmoothProgram
 from convexjax.solution import Info, Status
-from convexjax.solver import LEAST_SHIFT, USEFUL_GUESS, ConeSolution
+from convexjax.solver import CHUNK_BYTES, LARGEST_CHUNK, LEAST_SHIFT, USEFUL_GUESS, ConeSolution
 
 # Most runs of the method: from the start, phase one, and from the point that it found.
 ROUNDS = 3
@@ -29,8 +30,27 @@ def solve(program: SmoothProgram, cone: ProductCone, x0: jax.Array, options: Opt
     to go with x0."""
     program, x0 = vary_like((program, x0), (program, x0))
     data, x0, guess, options = jax.lax.stop_gradient((program, x0, guess, options))
+    return _differentiable(program, options, _run(data, cone, x0, options, guess))
+
+
+@jax.custom_batching.custom_vmap
+def _run(program: SmoothProgram, cone: ProductCone, x0, options: Options, guess: tuple | None) -> ConeSolution:
+    """One program; a batch in chunks, as in `solver.py`."""
     search = _barrier if options.method == "barrier" else _search
-    return _differentiable(program, options, search(data, cone, x0, options, guess))
+    return search(program, cone, x0, options, guess)
+
+
+@_run.def_vmap
+def _(lanes, batched, *data):
+    batched = tuple(batched)
+    program = data[0]
+    n, rows = program.A.shape[-1], program.cone.rows
+    fitting = CHUNK_BYTES // (program.b.dtype.itemsize * 2 * n * (rows + n) + 1)
+    chunk = max(1, min(fitting, LARGEST_CHUNK)) if jax.default_backend() == "cpu" else lanes
+    axes = jax.tree.map(lambda flag: 0 if flag else None, batched)
+    of_lanes = lambda data, lanes: jax.vmap(_run.fun, axes, axis_size=lanes)(*data)
+    answers = in_chunks(of_lanes, data, batched, lanes, chunk)
+    return answers, jax.tree.map(lambda _: True, answers)
 
 
 def _barrier(program: SmoothProgram, cone: ProductCone, x0, options: Options, guess) -> ConeSolution:
@@ -169,9 +189,7 @@ def _search(program: SmoothProgram, cone: ProductCone, x0, options: Options, gue
     x, s, z = x0, program.cone.start(dtype), program.cone.start(dtype)
     begin = Point(jnp.append(x0, 0) if phases else x0, central, central, one, one)
     state = smooth_interior_point.nothing(begin, options.history)
-    search = Search(
-        jnp.int32(0), jnp.array(phases) & ~finite, x, s, z, jnp.array(False), jnp.ones(6, dtype), state
-    )
+    search = Search(jnp.int32(0), jnp.array(phases) & ~finite, x, s, z, jnp.array(False), jnp.ones(6, dtype), state)
     if options.verbose:
         interior_point.print_header()
     if not program.cone.rows:
@@ -227,7 +245,6 @@ def _start_in_domain(program: SmoothProgram, x0) -> tuple[jax.Array, jax.Array]:
     return x, level == 2
 
 
-# Least distance of a warm start from the boundary, and the largest residuals, as in `solver.py`.
 def _warm(scaled: SmoothProgram, cold: Point, s, z) -> Point:
     """The guess, moved into the interior of the cone by as much as its residuals say that it is off; the cold start if
     it is too far off."""

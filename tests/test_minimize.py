@@ -225,7 +225,9 @@ def test_redundant_and_constant_constraints():
     near(solution.x, [1], 1e-6)
     assert solution.status == Status.SOLVED
     assert (
-        cj.minimize(lambda x: jnp.exp(-x[0]), jnp.zeros(1), inequalities=lambda x: jnp.stack([x[0] - 1, 1 + 0 * x[0]])).status
+        cj.minimize(
+            lambda x: jnp.exp(-x[0]), jnp.zeros(1), inequalities=lambda x: jnp.stack([x[0] - 1, 1 + 0 * x[0]])
+        ).status
         == Status.PRIMAL_INFEASIBLE
     )
 
@@ -307,7 +309,12 @@ def test_closures_over_traced_values():
 
 def test_a_bad_lane_leaves_the_others_alone():
     means = jnp.array([0.6, jnp.nan, 0.7, -1.0])
-    f = jax.jit(jax.vmap(lambda mean: (lambda s: (s.x, s.status))(solve_entropy(PARAMS | {"mean": mean}))))
+
+    def found(mean):
+        solution = solve_entropy(PARAMS | {"mean": mean})
+        return solution.x, solution.status
+
+    f = jax.jit(jax.vmap(found))
     x, status = f(means)
     assert status.tolist() == [1, Status.NUMERICAL_ERROR, 1, Status.PRIMAL_INFEASIBLE]
     good, _ = f(jnp.array([0.6, 0.65, 0.7, 0.6]))

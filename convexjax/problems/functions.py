@@ -67,7 +67,9 @@ class Function:
 def traced(name: str, function: Any, x: Any, params: Any) -> tuple[Function, tuple, Any]:
     """The function, its constants, and the shapes and types that it returns."""
     if not callable(function):
-        raise ValueError(f"{name} must be a function of x{' and params' if params is not None else ''}, got {function!r}.")
+        raise ValueError(
+            f"{name} must be a function of x{' and params' if params is not None else ''}, got {function!r}."
+        )
     arguments = (x,) if params is None else (x, params)
     try:
         jaxpr, returned = jax.make_jaxpr(function, return_shape=True)(*arguments)
@@ -77,7 +79,9 @@ def traced(name: str, function: Any, x: Any, params: Any) -> tuple[Function, tup
         takes = "x alone, as params is None" if params is None else "x and params"
         raise ValueError(f"{name} is called with {takes}: {error}") from None
     closes_over_traced = any(isinstance(constant, jax.core.Tracer) for constant in jaxpr.consts)
-    made = Function(function, Layout.of(x), params is not None, Layout.of(returned), jaxpr.jaxpr if closes_over_traced else None)
+    made = Function(
+        function, Layout.of(x), params is not None, Layout.of(returned), jaxpr.jaxpr if closes_over_traced else None
+    )
     return made, tuple(jaxpr.consts) if closes_over_traced else (), returned
 
 
@@ -97,7 +101,8 @@ def require_floating(name: str, returned: Any, dtype) -> None:
 def floating_tree(name: str, tree: Any, dtype=None) -> Any:
     """The pytree with leaves of one floating type, and no `None`."""
     leaves, structure = jax.tree.flatten(tree)
+    number = len(leaves)
     if dtype is not None:
         leaves = [*leaves, jnp.zeros(0, dtype)]
     arrays = floating(**{f"{name}[{i}]" if len(leaves) > 1 else name: leaf for i, leaf in enumerate(leaves)})
-    return jax.tree.unflatten(structure, arrays[: structure.num_leaves])
+    return jax.tree.unflatten(structure, arrays[:number])

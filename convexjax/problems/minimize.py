@@ -1,7 +1,7 @@
 """`minimize`: any convex program whose objective and constraints are JAX functions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from convexjax.cones.base import Cone
 from convexjax.cones.linear import Nonnegative, Zero
 from convexjax.cones.product import ProductCone
 from convexjax.cones.psd import PSD
-from convexjax.linear_algebra import smat, static, svec
+from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.problems.arguments import checked_options, floating, require_shape
 from convexjax.problems.functions import Function, Layout, floating_tree, require_floating, traced
@@ -52,7 +52,7 @@ def minimize(
         cones: pairs (g_i, K_i), g_i convex in the order of the cone K_i (affine functions always are): a cone such as
             `SecondOrder(4)`, and a function that returns its rows (or an array of them, for a cone with `count`
             copies), for `PSD(side)` symmetric matrices or their `svec`.
-        lb, ub: bounds, pytrees like x or scalars; infinite entries are no bounds. Cheaper than the same in `inequalities`.
+        lb, ub: bounds, pytrees like x or scalars; infinite entries are no bounds. Cheaper than in `inequalities`.
         params: any pytree. Differentiate with respect to it, to A, b and the bounds, or to traced values that the
             functions close over.
         hessian: "dense"; "diagonal", if f0 and the constraints are sums of functions of one entry of x each; or a
@@ -119,8 +119,6 @@ def minimize(
         require_floating("inequalities", returned, dtype)
         parts.append(_Part(g, Nonnegative(g.output.size)))
         all_constants.append(constants)
-    if isinstance(cones, tuple) and len(cones) == 2 and isinstance(cones[1], Cone):
-        cones = (cones,)
     for i, pair in enumerate(cones):
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[1], Cone):
             raise ValueError(f"cones[{i}] must be a pair (function, cone), got {pair!r}.")
@@ -131,7 +129,10 @@ def minimize(
         require_floating(f"cones[{i}]", returned, dtype)
         if not hasattr(returned, "shape"):
             raise ValueError(f"cones[{i}] must return one array, got {_described(returned)}.")
-        is_matrix = isinstance(cone, PSD) and returned.shape in ((cone.side, cone.side), (cone.count, cone.side, cone.side))
+        is_matrix = isinstance(cone, PSD) and returned.shape in (
+            (cone.side, cone.side),
+            (cone.count, cone.side, cone.side),
+        )
         if not is_matrix and g.output.size != cone.rows:
             raise ValueError(f"cones[{i}] returns shape {returned.shape}, expected the {cone.rows} rows of {cone!r}.")
         parts.append(_Part(g, cone, is_matrix))
@@ -150,9 +151,13 @@ def minimize(
         require_floating("hessian", returned, dtype)
         n = layout.size
         if curvature.output.structure != jax.tree.structure((0, 0)) or not (
-            curvature.output.shapes[0] == (n,) and curvature.output.shapes[1][:1] == (n,) and len(curvature.output.shapes[1]) == 2
+            curvature.output.shapes[0] == (n,)
+            and curvature.output.shapes[1][:1] == (n,)
+            and len(curvature.output.shapes[1]) == 2
         ):
-            raise ValueError(f"hessian must return (d, U) of shapes ({n},) and ({n}, r), got {curvature.output.shapes}.")
+            raise ValueError(
+                f"hessian must return (d, U) of shapes ({n},) and ({n}, r), got {curvature.output.shapes}."
+            )
         all_constants.append(constants)
     elif hessian not in ("dense", "diagonal"):
         raise ValueError(f"hessian must be 'dense', 'diagonal' or a function, got {hessian!r}.")
@@ -228,9 +233,9 @@ class _Problem:
     b: Any
     lb: Any
     ub: Any
-    objective: Any = static()
-    functions: tuple = static()  # pairs (function, whether it returns matrices)
-    hessian: Any = static(default=None)  # None for dense, "diagonal", or a function
+    objective: Any = field(metadata={"static": True})
+    functions: tuple = field(metadata={"static": True})  # pairs (function, whether it returns matrices)
+    hessian: Any = field(default=None, metadata={"static": True})  # None for dense, "diagonal", or a function
 
     def rows(self, i: int, v: jax.Array, data: tuple) -> jax.Array:
         """The values of constraint i as rows of its cone."""
@@ -268,7 +273,15 @@ class _Constraints:
 
     def __call__(self, v, data):
         problem = _Problem(
-            params=None, constants=(), cones=(), A=None, b=None, lb=None, ub=None, objective=None, functions=self.functions
+            params=None,
+            constants=(),
+            cones=(),
+            A=None,
+            b=None,
+            lb=None,
+            ub=None,
+            objective=None,
+            functions=self.functions,
         )
         rows = [problem.rows(i, v, data) for i in range(len(self.functions))]
         return jnp.concatenate([jnp.zeros(0, v.dtype), *rows])
@@ -279,7 +292,9 @@ def _minimize(problem: _Problem, x0, options: Options, guess) -> tuple:
     """The reduction, on checked data."""
     n, dtype = x0.shape[0], x0.dtype
     sides = [
-        (sign, jnp.broadcast_to(sign * bound, n)) for sign, bound in ((-1, problem.lb), (1, problem.ub)) if bound is not None
+        (sign, jnp.broadcast_to(sign * bound, n))
+        for sign, bound in ((-1, problem.lb), (1, problem.ub))
+        if bound is not None
     ]
     A = jnp.zeros((0, n), dtype) if problem.A is None else problem.A
     b = jnp.zeros(0, dtype) if problem.b is None else problem.b
