@@ -3,11 +3,13 @@
 from convexjax import learn
 from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
+from convexjax.convexity import Counterexample, check_convexity
 from convexjax.least_squares import LeastSquares, lstsq
 from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.perturbed import perturbed
 from convexjax.problems.conic import solve_conic
+from convexjax.problems.minimize import barrier_method, minimize
 from convexjax.problems.mpc import Trajectory, shift_horizon, solve_mpc
 from convexjax.problems.qp import solve_lp, solve_qp
 from convexjax.problems.sdp import solve_sdp
@@ -17,6 +19,7 @@ from convexjax.solution import History, Info, Solution, Status
 __all__ = [
     "PSD",
     "QUICK_COMPILATION",
+    "Counterexample",
     "Exponential",
     "History",
     "Info",
@@ -29,8 +32,11 @@ __all__ = [
     "Status",
     "Trajectory",
     "Zero",
+    "barrier_method",
+    "check_convexity",
     "learn",
     "lstsq",
+    "minimize",
     "perturbed",
     "shift_horizon",
     "smat",

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.cone_program import ConeProgram, infinite_rows
-from convexjax.linear_algebra import Rows, reductions, static, vary_like
+from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, congruent, diagonal_of, reductions, static, vary_like
 from convexjax.stage_program import StageProgram
 
 MAX_PASSES = 12
@@ -52,7 +52,7 @@ class Equilibration:
         dense, diagonals = _effective(program, self.dropped)
         return replace(
             program,
-            P=None if program.P is None else (c * beta * beta * D)[:, None] * program.P * D,
+            P=None if program.P is None else congruent(program.P, D, c * beta * beta),
             q=q,
             A=Rows(E[: dense.shape[0], None] * dense * D, diagonals),
             b=b,
@@ -122,7 +122,7 @@ def _factors(program: ConeProgram, dropped: jax.Array, enabled: bool) -> tuple[j
     else:
         D, E = jnp.ones(n, dtype), jnp.ones(dense.shape[0], dtype)
         # the largest entry of a positive semidefinite matrix is on its diagonal
-        norms_P = jnp.zeros(n, dtype) if program.P is None else jnp.abs(jnp.diagonal(program.P))
+        norms_P = jnp.zeros(n, dtype) if program.P is None else jnp.abs(diagonal_of(program.P))
     # bounds keep unit coefficients: E = 1/D there
     return D, jnp.concatenate([E] + [1 / D] * len(diagonals)), norms_P
 
@@ -162,6 +162,13 @@ def _power_of_two(v):
     return jnp.where(jnp.isfinite(v), jax.lax.bitcast_convert_type(exponent, v.dtype), 1)
 
 
+def _squared(P):
+    """The squared entries of P; of a structured one those of the diagonal, for its columns are no larger by far."""
+    if P is None or not isinstance(P, DiagonalPlusLowRank):
+        return None if P is None else P * P
+    return DiagonalPlusLowRank(diagonal_of(P) ** 2, jnp.zeros_like(P.factor[:, :0]))
+
+
 def _ruiz(P, dense, diagonals, cone):
     """D and E of the dense rows, passes until every row and column has a norm between 1/2 and 2; and the norms of the
     columns of D P D.
@@ -169,7 +176,7 @@ def _ruiz(P, dense, diagonals, cone):
     Euclidean norms, so that a pass is a few products of the squared entries with vectors.
     """
     (m, n), dtype = dense.shape, dense.dtype
-    squared_A, squared_P = dense * dense, None if P is None else P * P
+    squared_A, squared_P = dense * dense, _squared(P)
     bounded = sum((jnp.abs(diagonal) for diagonal in diagonals), start=jnp.zeros(n, dtype)) > 0
 
     def improve(state):

@@ -5,6 +5,9 @@ program if
 
     F(x, v) = [P x + A'(pi(v) - v) + q;  A x + pi(v) - b] = 0.
 
+A program given as functions (`smooth_program.py`) has grad f(x) and h(x) in the place of P x + q and A x - b. Its
+system is that of the cone program near the solution, P the Hessian of the Lagrangian and A that of the rows.
+
 Differentiated, with D the derivative of pi at v (symmetric, eigenvalues between 0 and 1),
 
     J [dx; dv] = -dF,     J = [P, -A'(I - D); A, D],        ds = D dv + d pi,   dz = ds - dv,
@@ -34,10 +37,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from convexjax.cone_program import ConeProgram
-from convexjax.kkt import assemble, factor_reduced, refined, replace_exact, solve_reduced
+from convexjax.kkt import Reduced, factorise, refined, replace_exact, solve_reduced
 from convexjax.linear_algebra import reductions, vary_like
-from convexjax.riccati import Riccati
-from convexjax.stage_program import StageProgram
+from convexjax.smooth_program import SmoothProgram
+
+# What can be differentiated: both have values, rows, the gradient of the Lagrangian, and a cone program near a point.
+Program = ConeProgram | SmoothProgram
 
 # delta and least epsilon of the regularised system, by dtype. Larger than in the solver: H has no tiny eigenvalues that
 # matter, and rounding errors of relative size eps / (delta epsilon) mix with the null space of a singular system.
@@ -53,20 +58,17 @@ SHARP = {"float64": 2e-13, "float32": 4e-6}
 KINK = 1e-6
 
 
-def residual(program: ConeProgram, x: jax.Array, v: jax.Array, mu: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+def residual(program: Program, x: jax.Array, v: jax.Array, mu: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     """F(x, v)."""
     s = program.cone.project(v, mu)
-    return (
-        program.quadratic(x) + program.A.rmatvec(s - v) + program.q,
-        program.A.matvec(x) + s - program.b,
-    )
+    return program.stationarity(x, s - v), program.rows(x) + s
 
 
 # ----------------------------------------------------------------------------- what solvers call
 
 
 @jax.custom_jvp
-def attach(program: ConeProgram, point: tuple, mu: jax.Array | None) -> tuple:
+def attach(program: Program, point: tuple, mu: jax.Array | None) -> tuple:
     """The solution (x, s, z) of `program`, which a solver has found, as a function of the program: `point` itself, with
     the derivatives of any order that the optimality conditions give; those of the central path at mu, if given."""
     return point
@@ -80,7 +82,7 @@ def _attach_jvp(primals, tangents):
     sharp = attach(program, jax.lax.stop_gradient(exact), mu)
     x, s, z = sharp
     v = s - z
-    system = factor(*jax.lax.stop_gradient((program, v, mu)))
+    system = factor(*jax.lax.stop_gradient((program, x, v, mu)))
     _, change = jax.jvp(lambda program: residual(program, x, v, mu), (program,), (dprogram,))
     _, J = jax.linearize(lambda x, v: residual(program, x, v, mu), x, v)
     # one vector: JAX transposes a linear solve only if all parts of its right-hand side are to be differentiated
@@ -99,7 +101,7 @@ def _attach_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def attach_value(program: ConeProgram, point: tuple, objective: jax.Array) -> jax.Array:
+def attach_value(program: Program, point: tuple, objective: jax.Array) -> jax.Array:
     """The optimal value as a function of the program: `objective` itself, with the derivative of the Lagrangian
 
         L = 1/2 x'Px + q'x + z'(Ax + pi(s - z) - b)
@@ -113,18 +115,17 @@ def _attach_value_jvp(primals, tangents):
     (program, (x, s, z), objective), (dprogram, _, _) = primals, tangents
 
     def lagrangian(program):
-        constraints = program.A.matvec(x) + program.cone.project(s - z) - program.b
-        return x @ program.quadratic(x) / 2 + program.q @ x + z @ constraints
+        return program.value(x) + z @ (program.rows(x) + program.cone.project(s - z))
 
     value = attach_value(program, (x, s, z), objective)
     return value, jax.jvp(lagrangian, (program,), (dprogram,))[1]
 
 
-def is_unique(program: ConeProgram, point: tuple) -> jax.Array:
+def is_unique(program: Program, point: tuple) -> jax.Array:
     """Whether the derivative of the solution is: pi has no kink nearby, and (1) is not singular, nor so nearly
     so that its solution is lost in rounding errors: it leaves nothing of a right-hand side without special position."""
     (x, s, z), _ = sharpen(program, point, None)
-    system = factor(program, s - z, None)
+    system = factor(program, x, s - z, None)
     right = jnp.asarray(np.random.default_rng(0).normal(size=x.size + s.size), x.dtype)
     _, left = _refine(system, vary_like((program, point), right))
     kinked = program.cone.near_kink(s - z, jnp.asarray(max(KINK, 10 * jnp.finfo(x.dtype).eps), x.dtype))
@@ -139,23 +140,20 @@ class System(NamedTuple):
 
     program: ConeProgram
     spectrum: tuple  # of D
-    reduced: jax.Array | Riccati
+    reduced: Reduced  # factors of P + epsilon I + A'R A
     delta: jax.Array
 
 
-def factor(program: ConeProgram, v: jax.Array, mu: jax.Array | None) -> System:
-    """Factorise the system at v."""
-    dtype = program.q.dtype
+def factor(program: Program, x: jax.Array, v: jax.Array, mu: jax.Array | None) -> System:
+    """Factorise the system at (x, v)."""
+    dtype = x.dtype
+    program = program.linearized(x, program.cone.project(v, mu) - v)
     delta, epsilon = (jnp.asarray(r, dtype) for r in REGULARISATION[dtype.name])
     spectrum = program.cone.spectrum(v, mu)
     weighted_A = program.cone.weigh("spectral", spectrum, lambda d: (1 - d) * _inverse(d, delta), program.A)
-    if isinstance(program, StageProgram):
-        return System(program, spectrum, factor_reduced(program, weighted_A, epsilon), delta)
-    M = assemble(program, weighted_A, 0)
-    # as much more as keeps the factor from breaking down
-    shift = epsilon + 10 * jnp.finfo(dtype).eps * jnp.max(jnp.diagonal(M), initial=0)
-    cholesky = jnp.linalg.cholesky(M + shift * jnp.eye(M.shape[0], dtype=dtype), symmetrize_input=False)
-    return System(program, spectrum, cholesky, delta)
+    # as much more than epsilon as keeps the factor from breaking down
+    reduced = factorise(program, weighted_A, epsilon, 10 * float(jnp.finfo(dtype).eps))
+    return System(program, spectrum, reduced, delta)
 
 
 def _root(d):
@@ -241,7 +239,7 @@ def _size(v):
 
 
 def sharpen(
-    program: ConeProgram, point: tuple, mu: jax.Array | None, max_steps: int | jax.Array | None = None
+    program: Program, point: tuple, mu: jax.Array | None, max_steps: int | jax.Array | None = None
 ) -> tuple[tuple, jax.Array]:
     """The point (x, s, z) with F(x, s - z) = 0 to rounding errors, from a solution near by, by Newton's method; and how
     many steps it took.
@@ -263,7 +261,7 @@ def sharpen(
     def newton(state):
         rounds, (x, v), best, smallest, stalled = state
         F_x, F_v = residual(program, x, v, mu)
-        dx, dv = solve(factor(program, v, mu), -F_x, -F_v)
+        dx, dv = solve(factor(program, x, v, mu), -F_x, -F_v)
         sizes = jax.vmap(lambda step: error(x + step * dx, v + step * dv))(steps)
         sizes = jnp.where(jnp.isnan(sizes), jnp.inf, sizes)
         chosen = jnp.argmin(sizes)

@@ -9,6 +9,7 @@ right-hand sides -(1 - sigma) r and
 first with sigma = 0 (predictor), then with sigma = (1 - step)^2 and the second-order terms of the predictor (Mehrotra).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -59,9 +60,15 @@ def start(program: ConeProgram) -> Point:
 
 
 def direction(
-    program: ConeProgram, point: Point, at: Residuals, boost: jax.Array, refinement_steps: jax.Array
+    program: ConeProgram,
+    point: Point,
+    at: Residuals,
+    boost: jax.Array,
+    refinement_steps: jax.Array | int,
+    aim: Callable | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The corrected direction, packed, and the largest step along it.
+    """The corrected direction, packed, and the largest step along it. `aim` of sigma is the share of the residuals to
+    remove and that of mu to keep, if they are not 1 - sigma and sigma.
 
     With K = [P A'; A -H] and d1 = K^-1 [-q; b], a direction is d2 + dtau d1. The three solves, for d1, for the
     predictor's d2 and for the corrector's, are rounds of one loop, so that they are compiled once.
@@ -83,7 +90,10 @@ def direction(
         first = i == 0
         previous = unpack(program, previous)
         sigma = (1 - step) ** 2
-        keep, sigma_mu = 1 - sigma, sigma * at.mu
+        keep = 1 - sigma
+        if aim is not None:
+            keep, sigma = (jnp.where(i == 2, new, old) for new, old in zip(aim(sigma), (keep, sigma), strict=True))
+        sigma_mu = sigma * at.mu
         d_s = s + cone.correction(scaling, s, z, previous.s, previous.z, sigma_mu)
         d_kappa = tau * kappa + previous.tau * previous.kappa - sigma_mu
         right = jnp.concatenate([-keep * at.r_x, d_s - keep * at.r_z])
@@ -168,9 +178,9 @@ def judge(options: Options, tolerances: jax.Array, state: State, mu: jax.Array) 
     )
 
 
-def begin(program: ConeProgram, options: Options, point: Point, status: jax.Array) -> State:
+def begin(program, options: Options, point: Point, status: jax.Array) -> State:
     """The state before the first iteration from `point`; if `status` is not UNSOLVED, none is made."""
-    dtype, vector = program.q.dtype, pack(point)
+    dtype, vector = point.x.dtype, pack(point)
     state = State(
         point=vector,
         claims=jnp.ones(6, dtype),
@@ -218,7 +228,7 @@ def run(program: ConeProgram, units: Units, options: Options, state: State) -> S
 # ----------------------------------------------------------------------------- what people see
 
 
-def history_of(state: State) -> History | None:
+def history_of(state) -> History | None:
     """The recorded iterations by name."""
     if not state.history.shape[0]:
         return None

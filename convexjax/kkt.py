@@ -21,7 +21,7 @@ from jax.scipy.linalg import cho_solve
 
 from convexjax import riccati
 from convexjax.cone_program import ConeProgram
-from convexjax.linear_algebra import Rows, reductions, vary_like
+from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, reductions, shifted, vary_like
 from convexjax.riccati import Riccati
 from convexjax.stage_program import StageProgram, StageRows
 
@@ -32,7 +32,7 @@ REGULARISATION = {"float64": (1e-8, 1e-10), "float32": (1e-4, 1e-6)}
 class Factor(NamedTuple):
     """What solving with the current H needs."""
 
-    reduced: jax.Array | Riccati  # of M
+    reduced: "Reduced"  # factors of M
     weighted_A: Rows  # (H + delta I)^-1 A
     scaling: tuple
     delta: jax.Array
@@ -43,35 +43,58 @@ def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
     dtype = program.q.dtype
     delta, epsilon = (jnp.asarray(r, dtype) * boost for r in REGULARISATION[dtype.name])
     weighted_A = program.cone.weigh("regularised_inverse", scaling, delta, program.A)
-    return Factor(factor_reduced(program, weighted_A, epsilon), weighted_A, scaling, delta)
+    return Factor(factorise(program, weighted_A, epsilon), weighted_A, scaling, delta)
 
 
-def factor_reduced(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array | float) -> jax.Array | Riccati:
-    """Cholesky factor of M, or the Riccati recursion for it."""
+class Woodbury(NamedTuple):
+    """M = D + B'C with D diagonal and few rows of B and C: M^-1 = D^-1 - D^-1 B'(I + C D^-1 B')^-1 C D^-1."""
+
+    diagonal: jax.Array
+    B: jax.Array
+    C: jax.Array
+    inner: tuple  # LU factors of I + C D^-1 B'
+
+
+# A Cholesky factor, or what stands for one with the structure of a program.
+Reduced = jax.Array | Woodbury | Riccati
+
+
+def factorise(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array | float, relative: float = 0) -> Reduced:
+    """Factors of M = P + shift I + A'W A, given W A: a Cholesky factor; with a structured P what never has n x n
+    entries; for an optimal control problem a Riccati recursion. The shift is epsilon and, but there, `relative` times
+    the largest entry of the diagonal."""
+    A, P = program.A, program.P
     if isinstance(program, StageProgram) and isinstance(weighted_A, StageRows):
         return riccati.factor(program, weighted_A.weights, epsilon)
-    return jnp.linalg.cholesky(assemble(program, weighted_A, epsilon), symmetrize_input=False)
+    diagonal = jnp.zeros_like(program.q) + sum(d * w for d, w in zip(A.diagonals, weighted_A.diagonals, strict=True))
+    if isinstance(P, DiagonalPlusLowRank):
+        diagonal = diagonal + P.diagonal
+        diagonal = diagonal + epsilon + relative * jnp.max(diagonal, initial=0)
+        B = jnp.concatenate([P.factor.T, A.dense])
+        C = jnp.concatenate([P.factor.T, weighted_A.dense])
+        inner = jnp.eye(B.shape[0], dtype=B.dtype) + (C / diagonal) @ B.T
+        return Woodbury(diagonal, B, C, jax.scipy.linalg.lu_factor(inner))
+    M = A.dense.T @ weighted_A.dense + jnp.diag(diagonal)
+    M = M if P is None else M + P
+    shift = epsilon + relative * jnp.max(jnp.diagonal(M), initial=0)
+    return jnp.linalg.cholesky(shifted(M, shift), symmetrize_input=False)
 
 
-def solve_reduced(reduced: jax.Array | Riccati, right: jax.Array, exact: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(dx, dz) with M dx + A'dz = right, A dx = exact for the rows that hold exactly; a Cholesky factor knows none."""
+def solve_reduced(reduced: Reduced, right: jax.Array, exact: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(dx, dz) with M dx + A'dz = right, A dx = exact for the rows that hold exactly, which only a Riccati recursion
+    has."""
     if isinstance(reduced, Riccati):
         return riccati.solve(reduced, right, exact)
-    return cho_solve((reduced, True), right), exact
+    if not isinstance(reduced, Woodbury):
+        return cho_solve((reduced, True), right), exact
+    first = right / reduced.diagonal
+    correction = jax.scipy.linalg.lu_solve(reduced.inner, reduced.C @ first) @ reduced.B
+    return first - correction / reduced.diagonal, exact
 
 
 def replace_exact(A: Rows, rows: jax.Array, exact: jax.Array | float) -> jax.Array:
     """The entries of `rows` that belong to the rows that hold exactly replaced by `exact`."""
     return rows.at[: A.num_exact].set(exact) if A.num_exact else rows
-
-
-def assemble(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array | float) -> jax.Array:
-    """M = P + epsilon I + A'W A, given W A."""
-    A = program.A
-    diagonal = jnp.full(program.q.shape[0], epsilon, program.q.dtype)
-    diagonal = diagonal + sum(d * w for d, w in zip(A.diagonals, weighted_A.diagonals, strict=True))
-    M = A.dense.T @ weighted_A.dense + jnp.diag(diagonal)
-    return M if program.P is None else M + program.P
 
 
 def solve(

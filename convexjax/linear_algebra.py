@@ -153,3 +153,48 @@ class Rows:
 
 def _rowwise(diagonal, x):
     return diagonal if x.ndim == 1 else diagonal[:, None]
+
+
+# ----------------------------------------------------------------------------- Hessians with a structure
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DiagonalPlusLowRank:
+    """The symmetric matrix diag(d) + U U': n (r + 1) numbers instead of n x n."""
+
+    diagonal: jax.Array  # (n,)
+    factor: jax.Array  # (n, r)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n = self.diagonal.shape[0]
+        return n, n
+
+    @property
+    def dtype(self):
+        return self.diagonal.dtype
+
+    def __matmul__(self, x: jax.Array) -> jax.Array:
+        return _rowwise(self.diagonal, x) * x + self.factor @ (self.factor.T @ x)
+
+
+def diagonal_of(P) -> jax.Array:
+    """The diagonal of a matrix of either kind."""
+    if isinstance(P, DiagonalPlusLowRank):
+        return P.diagonal + jnp.sum(P.factor**2, 1)
+    return jnp.diagonal(P)
+
+
+def shifted(P, shift):
+    """P + shift I."""
+    if isinstance(P, DiagonalPlusLowRank):
+        return DiagonalPlusLowRank(P.diagonal + shift, P.factor)
+    return P + shift * jnp.eye(P.shape[0], dtype=P.dtype)
+
+
+def congruent(P, D, c):
+    """c D P D for a diagonal D, given as a vector, and c > 0."""
+    if isinstance(P, DiagonalPlusLowRank):
+        return DiagonalPlusLowRank(c * D * D * P.diagonal, jnp.sqrt(c) * D[:, None] * P.factor)
+    return (c * D)[:, None] * P * D

@@ -48,7 +48,7 @@ class Options:
     - `method`: "auto", the interior point, and in batches (`vmap`) of small quadratic programs with positive definite P
       the active set (`active_set.py`) with the interior point behind it; "interior_point", that alone; or "active_set",
       for a single small quadratic program, too, which takes longer to compile and less time to run (for any other
-      program the same as "auto").
+      program the same as "auto"). "barrier" is the barrier method, for `minimize` alone (`barrier.py`).
     - `derivative`: "exact", that of the solution, or "smoothed", that of the point of the central path at `smoothing`,
       which also sees constraints that do not bind yet (`implicit.py`). The values are those of the solution.
     - `failed_derivative`: "zero" or "nan", the derivatives of a lane that is not solved.
@@ -105,7 +105,7 @@ class Options:
         if not _is_number(self.smoothing, lambda v: v > 0):
             raise ValueError(f"options.smoothing must be a positive number, got {self.smoothing!r}.")
         choices_of = {
-            "method": ("auto", "interior_point", "active_set"),
+            "method": ("auto", "interior_point", "active_set", "barrier"),
             "derivative": ("exact", "smoothed"),
             "failed_derivative": ("zero", "nan"),
         }

@@ -1,0 +1,163 @@
+"""Convex programs as functions, beside other solvers: `python -m benchmarks.minimize`.
+
+Every answer is checked by code that knows no solver. An answer of the library is proved by its multipliers: the
+Karush-Kuhn-Tucker residuals in NumPy, each relative to the largest of its terms and to one, all at most 1e-8. The
+others return x alone, which counts as right if it is feasible to 1e-8 and its value is at most 1e-8 above the proved
+optimum, both relative to their size and to one. Compile time is the first call less the best of the later ones.
+"""
+
+import argparse
+import json
+import math
+import signal
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.function_programs import PROGRAMS, FunctionProgram
+from benchmarks.minimize_peers import PEERS
+
+TOLERANCE = 1e-8
+
+
+def size(*vectors) -> float:
+    """Largest absolute entry of all, or one."""
+    return max([1.0, *(float(np.abs(v).max(initial=0)) for v in vectors)])
+
+
+def infeasibility(program: FunctionProgram, x: np.ndarray) -> float:
+    """Largest violation of a constraint, relative to the size of its terms."""
+    worst = 0.0
+    if program.g is not None:
+        # terms of g are at least as large as its change from zero to x
+        values = np.asarray(program.g(jnp.asarray(x)))
+        worst = max(worst, values.max() / size(x)) if np.all(np.isfinite(values)) else math.inf
+    if program.A is not None:
+        worst = max(worst, float(np.abs(program.A @ x - program.b).max()) / size(program.b))
+    for bound, sign in ((program.lb, -1), (program.ub, 1)):
+        if bound is not None:
+            worst = max(worst, float((sign * (x - bound)).max()))
+    return float(worst)
+
+
+def kkt(program: FunctionProgram, x, y, z, z_lb, z_ub) -> float:
+    """The largest Karush-Kuhn-Tucker residual of a point with its multipliers."""
+    x, point = np.asarray(x), jnp.asarray(x)
+    gradient = np.asarray(jax.grad(program.f)(point))
+    terms, products, signs = [gradient], [0.0], [0.0]
+    if program.g is not None:
+        values, z = np.asarray(program.g(point)).ravel(), np.asarray(z).ravel()
+        jacobian = np.asarray(jax.jacfwd(lambda x: jnp.ravel(program.g(x)))(point))
+        terms.append(z @ jacobian)
+        products.append(values @ z)
+        signs.append(-z.min(initial=0) / size(z))
+    if program.A is not None:
+        terms.append(np.asarray(y) @ program.A)
+    for bound, dual, sign in ((program.lb, z_lb, -1), (program.ub, z_ub, 1)):
+        if bound is not None:
+            dual, off = np.asarray(dual), sign * (x - bound)
+            terms.append(sign * dual)
+            products.append(np.sum(np.where(np.isfinite(off), off, 0) * dual))
+            signs.append(-dual.min(initial=0) / size(dual))
+    value = float(program.f(point))
+    residuals = [
+        infeasibility(program, x),
+        float(np.abs(sum(terms)).max()) / size(*terms),
+        abs(float(sum(products))) / max(1.0, abs(value)),
+        *signs,
+    ]
+    return max(residuals) if np.all(np.isfinite(residuals)) else math.inf
+
+
+class TimeLimit(Exception):
+    """A solver took too long."""
+
+
+def _interrupt(*_):
+    raise TimeLimit
+
+
+def timed(run, repeats: int, limit: int):
+    """(answer, seconds of the first call, best of the later ones); an error is the answer."""
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.alarm(limit)
+    try:
+        start = time.perf_counter()
+        answer = run()
+        first, best = time.perf_counter() - start, math.inf
+        for _ in range(repeats):
+            start = time.perf_counter()
+            run()
+            best = min(best, time.perf_counter() - start)
+            if best > 2:
+                break
+        return answer, first, best
+    except TimeLimit:
+        return "time", math.inf, math.inf
+    except Exception as error:  # a peer may fail in any way
+        return f"{type(error).__name__}: {error}"[:120], math.inf, math.inf
+    finally:
+        signal.alarm(0)
+
+
+def compare(names: list[str], solvers: list[str], repeats: int, limit: int) -> list[dict]:
+    """One row per program and solver."""
+    rows = []
+    for name in names:
+        program, optimum = PROGRAMS[name](), math.nan
+        for solver in ["convexjax", *(s for s in solvers if s != "convexjax")]:
+            answer, first, best = timed(PEERS[solver](program), repeats, limit)
+            row = {"program": name, "n": len(program.x0), "solver": solver, "first": first, "seconds": best}
+            if isinstance(answer, str):
+                row |= {"right": False, "why": answer}
+            elif solver == "convexjax":
+                residual = kkt(program, *answer)
+                optimum = float(program.f(answer[0])) if residual <= TOLERANCE else math.nan
+                row |= {"right": residual <= TOLERANCE, "residual": residual, "value": float(program.f(answer[0]))}
+            else:
+                value, off = float(program.f(jnp.asarray(answer))), infeasibility(program, np.asarray(answer))
+                above = (value - optimum) / max(1.0, abs(optimum))
+                row |= {"right": off <= TOLERANCE and above <= TOLERANCE, "residual": max(off, above), "value": value}
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    return rows
+
+
+def summary(rows: list[dict]) -> str:
+    """Per solver the share of right answers, and geometric means of times where it and the library are right."""
+    lines = ["| solver | right | first call | later calls | the library there |", "|---|---|---|---|---|"]
+    own = {row["program"]: row for row in rows if row["solver"] == "convexjax"}
+    mean = lambda values: math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
+    for solver in dict.fromkeys(row["solver"] for row in rows):
+        mine = [row for row in rows if row["solver"] == solver]
+        both = [row for row in mine if row["right"] and own[row["program"]]["right"]]
+        times = ([r["first"] for r in both], [r["seconds"] for r in both], [own[r["program"]]["seconds"] for r in both])
+        shares = f"{sum(row['right'] for row in mine)}/{len(mine)}"
+        lines.append(f"| {solver} | {shares} | " + " | ".join(f"{mean(values):.3g} s" for values in times) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the command line and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--programs", type=lambda text: text.split(","), default=list(PROGRAMS))
+    parser.add_argument("--solvers", type=lambda text: text.split(","), default=list(PEERS))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=60, help="seconds for one solver on one program")
+    parser.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
+    parser.add_argument("--json", help="file to write the rows to")
+    arguments = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    if arguments.cache:
+        jax.config.update("jax_compilation_cache_dir", arguments.cache)
+    rows = compare(arguments.programs, arguments.solvers, arguments.repeats, arguments.limit)
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=1)
+    print(summary(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The interior-point method of `interior_point.py` for programs given as functions.
+
+The direction is that of the cone program that models the program at the current point (`smooth_program.py`). What the
+model does not know, the curvature of the residuals along the step and where the functions are not finite, is left to a
+line search on
+
+    merit = |r_x| / |r_x|_0 + |r_z| / |r_z|_0 + |r_tau| / |r_tau|_0 + mu / mu_0,
+
+the residuals of the homogeneous embedding relative to those of the start, or to one.
+"""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from convexjax.cone_program import is_convex
+from convexjax.embedding import Claims, Point, Residuals, Units, measure, unpack
+from convexjax.interior_point import State, begin, direction, judge, print_row
+from convexjax.linear_algebra import diagonal_of, shifted, vary_like
+from convexjax.options import Options
+from convexjax.smooth_program import Model, SmoothProgram
+from convexjax.solution import Status
+
+# Most shares of a step that the line search tries; what it takes of a step to a point without finite values, and of
+# one that does not lower the merit. The former stops close to the boundary of the domain, as logarithms want it.
+MOST_TRIES, WITHIN_DOMAIN, SHORTER = 60, 0.8, 0.5
+# The merit may grow by this factor: where the functions are strongly curved, a search that insists on less follows the
+# boundary of what it accepts in tiny steps, while the next direction removes what the last step has added.
+TOLERATED = 1.5
+# Residuals this many times as large as mu, both relative to the start, are removed before mu is lowered further.
+LAG = 100
+# Negative eigenvalues of a Hessian, relative to its size, that may be rounding errors of its derivatives.
+CURVATURE_ERROR = {"float64": 1e-9, "float32": 1e-4}
+
+
+def sizes(program: SmoothProgram, point: Point) -> jax.Array:
+    """|r_x|, |r_z|, |r_tau| and mu at a point, NaN where the functions are not finite."""
+    x, s, z, tau, kappa = point
+    value, gradient, h = program.first_order(x / tau, z / tau)
+    r_tau = kappa + x @ gradient - z @ h
+    mu = (s @ z + tau * kappa) / (program.cone.degree + 1)
+    parts = jnp.stack([jnp.linalg.norm(tau * gradient), jnp.linalg.norm(tau * h + s), jnp.abs(r_tau), mu])
+    return jnp.where(jnp.isfinite(value), parts, jnp.nan)
+
+
+def measured(model: Model, units: Units, point: Point) -> tuple[Residuals, Claims]:
+    """Residuals of the embedding and how far each claim is from being proved.
+
+    Those of the model (`embedding.measure`) but for three: the dual residual is relative to grad f and h'z, the largest
+    entry in the solver's units and in the user's, and so no Hessian enters; the gap has f in the place of the model's
+    value; and the objective is f.
+    """
+    x, s, z, tau, kappa = point
+    program, gradient = model.program, model.gradient
+    residuals, claims = measure(program, units, point)
+    Atz, h = program.A.rmatvec(z), program.A.matvec(x) - program.b * tau
+    r_x = tau * gradient + Atz
+    largest = lambda v: jnp.max(jnp.abs(v), initial=0)
+    # one unit of the gradient: the solver's, or the user's if that is smaller
+    unit = jnp.minimum(units.objective, 1) * tau
+    columns = units.columns
+    in_solver = largest(r_x) / jnp.maximum(jnp.maximum(tau * largest(gradient), largest(Atz)), tau)
+    in_user = largest(columns * r_x) / jnp.maximum(
+        jnp.maximum(tau * largest(columns * gradient), largest(columns * Atz)), unit * units.z / units.objective
+    )
+    along, across = x @ gradient, (x @ Atz - z @ h) / tau
+    f = model.value
+    terms = jnp.maximum(jnp.maximum(jnp.abs(along / tau), jnp.abs(across / tau)), jnp.abs(f))
+    gap = jnp.maximum(jnp.abs(along + across) / tau - 10 * jnp.finfo(x.dtype).eps * terms, 0)
+    floor = jnp.maximum(jnp.minimum(unit / tau, 0.01 * terms), 1e-6 * unit / tau)
+    size = jnp.maximum(residuals.size, largest(r_x))
+    return residuals._replace(r_x=r_x, size=size, r_tau=kappa + along + across), claims._replace(
+        dual=jnp.maximum(in_solver, in_user),
+        gap=gap / jnp.maximum(jnp.maximum(jnp.abs(f), jnp.abs(f - gap)), floor),
+        objective=f / units.objective,
+    )
+
+
+def is_indefinite(model: Model) -> jax.Array:
+    """Whether the Hessian of the Lagrangian has a negative eigenvalue; not where it is not finite."""
+    P = model.program.P
+    size = jnp.max(jnp.abs(diagonal_of(P)), initial=0)
+    allowed = CURVATURE_ERROR[P.dtype.name] / (10 * P.shape[0] * jnp.finfo(P.dtype).eps)
+    return ~is_convex(P, size * jnp.maximum(allowed, 1)) & jnp.all(jnp.isfinite(diagonal_of(P)))
+
+
+# ----------------------------------------------------------------------------- one iteration
+
+
+def move(
+    program: SmoothProgram, options: Options, state: State, model: Model, at: Residuals, first: jax.Array
+) -> State:
+    """Step to the next point, as far as the merit falls. A step that leads nowhere is tried again with a term
+    damping/2 |x - x_k|^2 in the model."""
+    point = unpack(model.program, state.point)
+    weights = 1 / jnp.maximum(first, 1)
+    terms = sizes(program, point) * weights
+    lagging = jnp.max(terms[:3]) > LAG * terms[3]
+    aim = lambda sigma: (jnp.where(lagging, 1, 1 - sigma), jnp.where(lagging, jnp.maximum(sigma, 0.8), sigma))
+    damping = jnp.where(state.boost > 1, 1e-10 * state.boost, 0).astype(terms.dtype)
+    local = model.program
+    local = replace(local, P=shifted(local.P, damping), q=local.q - damping * point.x / point.tau)
+    at = at._replace(Px=at.Px + damping * point.x)
+    along, largest = direction(local, point, at, jnp.ones_like(state.boost), options.refinement_steps, aim)
+    merit = jnp.sum(terms)
+
+    def attempt(search):
+        tries, step, _ = search
+        new = jnp.sum(sizes(program, unpack(local, state.point + step * along)) * weights)
+        accepted = new <= TOLERATED * merit  # false for NaN
+        shorter = step * jnp.where(jnp.isfinite(new), SHORTER, WITHIN_DOMAIN)
+        return tries + 1, jnp.where(accepted, step, shorter), accepted
+
+    start = vary_like((program, state.point), (jnp.int32(0), largest, jnp.array(False)))
+    _, step, accepted = jax.lax.while_loop(lambda search: ~search[2] & (search[0] < MOST_TRIES), attempt, start)
+    useful = accepted & (step > 1e-10)
+    return state._replace(
+        point=jnp.where(useful, state.point + step * along, state.point),
+        boost=jnp.where(useful, jnp.maximum(state.boost / 100, 1), jnp.maximum(state.boost * 100, 1e6)),
+        step=jnp.where(useful, step, 0),
+        num_iters=state.num_iters + 1,
+    )
+
+
+def run(program: SmoothProgram, units: Units, options: Options, point: Point, before: State) -> State:
+    """Iterate from `point` until a claim is proved or none can be, if the status `before` is UNSOLVED; iterations
+    count, and are recorded, from those before."""
+    dtype = point.x.dtype
+    tolerances = options.tolerances(dtype)
+    first = sizes(program, point)
+
+    def iterate(state):
+        n, m = point.x.shape[0], point.s.shape[0]
+        x, s, z, (tau, kappa) = jnp.split(state.point, (n, n + m, n + 2 * m))
+        here = Point(x, s, z, tau, kappa)
+        model = program.model(x / tau, z / tau)
+        at, claims = measured(model, units, here)
+        begun = state.num_iters
+        new = judge(options, tolerances, state._replace(claims=jnp.stack(claims)), at.mu)
+        # convexity is the user's claim; it is looked at where the method starts and where it ends
+        ends = (begun == before.num_iters) | Status.SOLVED.holds(new.status)
+        indefinite = jax.lax.cond(ends, is_indefinite, lambda model: jnp.array(False), model)
+        state = new._replace(status=jnp.where(indefinite, jnp.int32(Status.NONCONVEX), new.status))
+        if options.history:
+            row = jnp.concatenate([state.claims[:3], at.mu[None], state.step[None]])
+            state = state._replace(history=state.history.at[state.num_iters].set(row, mode="drop"))
+        if options.verbose:
+            print_row(state, at.mu)
+        return jax.lax.cond(
+            Status.UNSOLVED.holds(state.status),
+            lambda state: move(program, options, state, model, at, first),
+            lambda state: state,
+            state,
+        )
+
+    start = begin(program, options, point, before.status)
+    start = start._replace(num_iters=before.num_iters, history=before.history)
+    return jax.lax.while_loop(
+        lambda state: Status.UNSOLVED.holds(state.status), iterate, vary_like((program, start), start)
+    )
