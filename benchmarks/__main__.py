@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     fits.add_argument("--parts", type=listed, default=["digits", "least_squares", "lasso", "cross_validation"])
     fits.add_argument("--repeats", type=int, default=3)
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
+    add_minimize(commands.add_parser("minimize", help="convex programs given as functions, beside other solvers"))
     add_mpc(commands.add_parser("mpc", help="model predictive control: time of a step, warm-started, by horizon"))
     return top
 
@@ -269,6 +270,26 @@ def run_batches(arguments: argparse.Namespace) -> None:
     text = "\n\n".join(f"{title}\n\n{report.markdown(rows)}" for title, rows in tables) + "\n"
     write(arguments, text, {"machine": facts, "results": [asdict(result) for result in results]})
     raise SystemExit(0 if all(r.certified == 1 for r in results if r.solver == "convexjax") else 1)
+
+
+def add_minimize(command: argparse.ArgumentParser) -> None:
+    """What `minimize` can be told."""
+    command.set_defaults(run=run_minimize)
+    command.add_argument("--programs", type=listed, help="names, separated by commas; all by default")
+    command.add_argument(
+        "--solvers", type=listed, help="convexjax, trust-constr, SLSQP, ipax, slsqp-jax; all by default"
+    )
+    command.add_argument("--repeats", type=int, default=3)
+    command.add_argument("--limit", type=int, default=60, help="seconds for one solver on one program")
+    command.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
+    command.add_argument("--json", help="file to write the rows to")
+
+
+def run_minimize(arguments: argparse.Namespace) -> None:
+    """Programs given as functions; in this process, for its modules are written in JAX."""
+    from benchmarks import minimize
+
+    minimize.run(arguments)
 
 
 def run_mpc(arguments: argparse.Namespace) -> None:

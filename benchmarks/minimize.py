@@ -1,4 +1,4 @@
-"""Convex programs as functions, beside other solvers: `python -m benchmarks.minimize`.
+"""Convex programs as functions, beside other solvers: `python -m benchmarks minimize`.
 
 Every answer is checked by code that knows no solver. An answer of the library is proved by its multipliers: the
 Karush-Kuhn-Tucker residuals in NumPy, each relative to the largest of its terms and to one, all at most 1e-8. The
@@ -6,11 +6,11 @@ others return x alone, which counts as right if it is feasible to 1e-8 and its v
 optimum, both relative to their size and to one. Compile time is the first call less the best of the later ones.
 """
 
-import argparse
 import json
 import math
 import signal
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -139,25 +139,13 @@ def summary(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Read the command line and compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--programs", type=lambda text: text.split(","), default=list(PROGRAMS))
-    parser.add_argument("--solvers", type=lambda text: text.split(","), default=list(PEERS))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--limit", type=int, default=60, help="seconds for one solver on one program")
-    parser.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
-    parser.add_argument("--json", help="file to write the rows to")
-    arguments = parser.parse_args()
+def run(arguments) -> None:
+    """Compare, print as it goes, then the table; `arguments` of the command line, None for all programs or solvers."""
     jax.config.update("jax_enable_x64", True)
     if arguments.cache:
         jax.config.update("jax_compilation_cache_dir", arguments.cache)
-    rows = compare(arguments.programs, arguments.solvers, arguments.repeats, arguments.limit)
+    programs, solvers = arguments.programs or list(PROGRAMS), arguments.solvers or list(PEERS)
+    rows = compare(programs, solvers, arguments.repeats, arguments.limit)
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
+        Path(arguments.json).write_text(json.dumps(rows, indent=1) + "\n")
     print(summary(rows))
-
-
-if __name__ == "__main__":
-    main()
