@@ -83,7 +83,8 @@ def minimize(
 
     Functions are compiled with the solver and kept by identity, as `jax.jit` does: pass the same function object again
     with new `params`, not a new lambda. At a kink (`abs`, `max`) that the solution sits on no method of second order is
-    accurate: write `max_i f_i(x)` as `t` with constraints `f_i(x) <= t`.
+    accurate: write `max_i f_i(x)` as `t` with constraints `f_i(x) <= t`. A symmetric matrix as variable is `smat(x)` of
+    a vector x: as a function of all entries of a matrix `-log det` is not convex.
 
     Source: Andersen and Ye, "On a homogeneous algorithm for the monotone complementarity problem", Math. Prog. 1999.
 
