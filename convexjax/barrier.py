@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from convexjax import kkt
-from convexjax.cone_program import ConeProgram
+from convexjax.cone_program import ConeProgram, is_convex
 from convexjax.cones.linear import Nonnegative, Zero
 from convexjax.cones.product import ProductCone
 from convexjax.cones.psd import PSD
@@ -49,11 +49,11 @@ def has_barrier(cone: ProductCone) -> bool:
 def barrier(program: SmoothProgram, x: jax.Array) -> jax.Array:
     """phi(-g(x)), NaN outside of the interior of the cone."""
     s = -program.rows(x)
+    # an infinite bound has no barrier; NaN outside, also in the derivatives, is what the line search looks for
+    s = jnp.where(s == jnp.inf, program.cone.start(s.dtype), s)
     inside = jnp.max(jnp.abs(program.cone.project(s) - s), initial=0, where=~_equations(program)) <= 1e-14 * jnp.max(
         jnp.abs(s), initial=1
     )
-    # an infinite bound has no barrier; NaN outside, also in the derivatives, is what the line search looks for
-    s = jnp.where(jnp.isfinite(s), s, program.cone.start(s.dtype))
     return jnp.where(inside, program.cone.dual_barrier(s), jnp.nan)
 
 
@@ -113,7 +113,10 @@ def run(program: SmoothProgram, options: Options, x0: jax.Array) -> State:
         centred = (dx @ H @ dx <= CENTRED * mu) & (primal <= tolerance) & (dual <= 1e3 * tolerance)
         status = jnp.where(exhausted, jnp.int32(Status.MAX_ITERATIONS), jnp.int32(Status.UNSOLVED))
         status = jnp.where(~finite | (~good & ~centred), jnp.int32(Status.NUMERICAL_ERROR), status)
-        status = jnp.where(solved & finite, jnp.int32(Status.SOLVED), status)
+        # a saddle satisfies the same conditions
+        convex = is_convex(H, largest(jnp.diagonal(H)))
+        found = jnp.where(convex, jnp.int32(Status.SOLVED), jnp.int32(Status.NONCONVEX))
+        status = jnp.where(solved & finite, found, status)
         going = Status.UNSOLVED.holds(status)
         row = jnp.stack([primal, dual, gap, mu, state.step])
         history = state.history.at[state.num_iters].set(row, mode="drop") if options.history else state.history

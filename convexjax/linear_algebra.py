@@ -40,10 +40,16 @@ def vary_like(data, carry):
     return jax.tree.map(mark, carry) if axes else carry
 
 
+def batched_like(tree, other: jax.Array):
+    """`tree` itself, with lanes under `vmap` where the scalar `other` has some: derivatives that are multiplied by it
+    have them, too, and JAX wants both to agree."""
+    return jax.tree.map(lambda leaf: jnp.where(other == other, leaf, leaf), tree)
+
+
 @jax.custom_jvp
 def scale_tangent(tree, factor):
     """`tree` itself; its derivatives, forwards and backwards, are multiplied by `factor`."""
-    return tree
+    return batched_like(tree, factor)
 
 
 @scale_tangent.defjvp

@@ -36,10 +36,9 @@ def _two_classes(scores, y):
     return jax.nn.softplus(-margin)
 
 
-def _separates(scores, y, weights):
+def _separates(scores, sizes, y, weights):
     margin = jnp.where(weights > 0, jnp.where(y > 0, scores[:, 0], -scores[:, 0]), 0)
-    largest = jnp.max(jnp.abs(margin))
-    return (largest > 0) & (jnp.min(margin) >= -1e-6 * largest)
+    return (jnp.max(jnp.abs(margin)) > 0) & jnp.all(margin >= -1e-6 * sizes[:, 0])
 
 
 def _many_classes(scores, y):
@@ -47,12 +46,13 @@ def _many_classes(scores, y):
     return jax.nn.logsumexp(scores, axis=1) - own
 
 
-def _separates_many(scores, y, weights):
+def _separates_many(scores, sizes, y, weights):
     """Every own score is the largest, and somewhere by more than rounding errors."""
     own = jnp.take_along_axis(scores, y.astype(jnp.int32)[:, None], 1)
     margin = jnp.where((weights > 0)[:, None], own - scores, 0)
     largest = jnp.max(jnp.abs(margin))
-    return (largest > 1e-6 * jnp.max(jnp.abs(scores))) & (jnp.min(margin) >= -1e-6 * largest)
+    allowed = 1e-6 * jnp.max(sizes, 1, keepdims=True)
+    return (largest > 1e-6 * jnp.max(jnp.abs(scores))) & jnp.all(margin >= -allowed)
 
 
 BINARY, MULTINOMIAL = Loss(_two_classes, _separates), Loss(_many_classes, _separates_many)

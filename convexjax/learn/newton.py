@@ -33,7 +33,8 @@ class Problem(NamedTuple):
 
 class Loss(NamedTuple):
     """A loss (n,) of scores (n, q) and y, and whether scores are a direction in which the weighted sum never increases
-    but decreases for ever (then there is no finite optimum). Plain functions: they are compared by identity."""
+    but decreases for ever (then there is no finite optimum), up to rounding errors of scores of the sizes (n, q). Plain
+    functions: they are compared by identity."""
 
     value: Callable
     recedes: Callable
@@ -162,7 +163,8 @@ def _recession(loss: Loss, problem: Problem, direction: jax.Array) -> tuple[jax.
     ray = jnp.where(problem.penalty[:, None] > 0, 0, direction)
     size = jnp.linalg.norm(ray)
     ray = ray / jnp.where(size > 0, size, 1)
-    return ray, (size > 0) & loss.recedes(problem.X @ ray, problem.y, problem.weights)
+    sizes = jnp.abs(problem.X) @ jnp.abs(ray)
+    return ray, (size > 0) & loss.recedes(problem.X @ ray, sizes, problem.y, problem.weights)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -33,11 +33,10 @@ def _loss(scores, y):
     return jnp.exp(scores[:, 0]) - y * scores[:, 0]
 
 
-def _recedes(scores, y, weights):
+def _recedes(scores, sizes, y, weights):
     """Means of counts that are all zero go to zero, the others stay."""
     s = jnp.where(weights > 0, scores[:, 0], 0)
-    largest = jnp.max(jnp.abs(s))
-    return (largest > 0) & jnp.all(jnp.where(y > 0, jnp.abs(s), s) <= 1e-6 * largest)
+    return (jnp.max(jnp.abs(s)) > 0) & jnp.all(jnp.where(y > 0, jnp.abs(s), s) <= 1e-6 * sizes[:, 0])
 
 
 POISSON = Loss(_loss, _recedes)

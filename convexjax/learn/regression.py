@@ -147,7 +147,7 @@ def _huber_majorant(scores, y):
     return 2 * jnp.where(size <= threshold, 1, threshold / jnp.where(size > 0, size, 1))
 
 
-def _never(scores, y, weights):
+def _never(scores, sizes, y, weights):
     return jnp.array(False)
 
 

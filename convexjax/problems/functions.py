@@ -74,7 +74,7 @@ def traced(name: str, function: Any, x: Any, params: Any) -> tuple[Function, tup
     try:
         jaxpr, returned = jax.make_jaxpr(function, return_shape=True)(*arguments)
     except TypeError as error:
-        if "argument" not in str(error):
+        if isinstance(error, jax.errors.JAXTypeError) or "argument" not in str(error):
             raise
         takes = "x alone, as params is None" if params is None else "x and params"
         raise ValueError(f"{name} is called with {takes}: {error}") from None

@@ -15,7 +15,7 @@ from convexjax.cones.product import ProductCone
 from convexjax.cones.psd import PSD
 from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
-from convexjax.problems.arguments import checked_options, floating, require_shape
+from convexjax.problems.arguments import checked_options, floating, require_given, require_shape
 from convexjax.problems.functions import Function, Layout, floating_tree, require_floating, traced
 from convexjax.smooth_program import SmoothProgram
 from convexjax.smooth_solver import solve
@@ -70,9 +70,10 @@ def minimize(
 
         - SOLVED: primal residual, dual residual (that gradient) and gap at the tolerance, in the functions as given.
         - PRIMAL_INFEASIBLE: the duals, scaled so that the sum without f0 is 1 at `x`, make its gradient zero there, to
-          `tolerance_infeasible`. For convex functions it is then 1 everywhere or more, and no x is feasible.
-        - DUAL_INFEASIBLE: `x` is a direction along which f0 falls at a rate of one, and still at half that rate ten
-          thousand times farther out than where the method had come, with the constraints holding there.
+          `tolerance_infeasible` over the size of x. For convex functions the sum is then positive, and no x feasible,
+          up to distances so much larger than x.
+        - DUAL_INFEASIBLE: `x` is a direction along which f0 falls at a rate of one, and still at half that rate or more
+          1e4, 1e8 and 1e12 times farther out than where the method had come, with the constraints holding there.
         - NONCONVEX: the Hessian of the Lagrangian has a negative eigenvalue at the start or at the end. Convexity is
           the user's claim (see `check_convexity`); it is not proved by SOLVED.
         - NUMERICAL_ERROR: among others, no point was found where the functions are finite.
@@ -117,6 +118,8 @@ def minimize(
     all_constants, parts = [constants], []
     if inequalities is not None:
         g, constants, returned = traced("inequalities", inequalities, x0, params)
+        if not jax.tree.leaves(returned):
+            raise ValueError(f"inequalities must return an array or a pytree of arrays, got {returned!r}.")
         require_floating("inequalities", returned, dtype)
         parts.append(_Part(g, Nonnegative(g.output.size)))
         all_constants.append(constants)
@@ -344,9 +347,11 @@ def _equations(equalities, layout: Layout, dtype) -> tuple:
     if not isinstance(equalities, tuple | list) or len(equalities) != 2:
         raise ValueError("equalities must be a pair (A, b) for A x = b.")
     A, b = equalities
+    require_given(**{"equalities[0]": A, "equalities[1]": b})
+    (b,) = floating(b=b)
+    require_shape("b", b, (None,), "with one entry per row of A")
     if jax.tree.structure(A) == layout.structure and layout.structure != jax.tree.structure(0):
         leaves = floating_tree("A", A)
-        (b,) = floating(b=b)
         for leaf, shape in zip(jax.tree.leaves(leaves), layout.shapes, strict=True):
             require_shape("A", leaf, (b.shape[0], *shape), "one row per entry of b for each leaf of x")
         A = jnp.concatenate([leaf.reshape(b.shape[0], -1) for leaf in jax.tree.leaves(leaves)], 1)

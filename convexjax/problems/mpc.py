@@ -136,6 +136,13 @@ def shift_horizon(solution: Solution) -> Solution:
     >>> bool(np.all(cj.shift_horizon(solution).x.inputs[:3] == solution.x.inputs[1:]))
     True
     """
+    if not isinstance(solution, Solution) or not isinstance(solution.x, Trajectory):
+        raise ValueError(f"solution must be a Solution of solve_mpc, got {type(solution).__name__}.")
+    if jnp.ndim(solution.x.states) != 2:
+        raise ValueError(
+            f"solution.x.states has shape {jnp.shape(solution.x.states)}, expected (T + 1, n). "
+            "For a batch use jax.vmap."
+        )
     shifted = lambda leaf: jnp.concatenate([leaf[1:], leaf[-1:]])
     parts = {name: jax.tree.map(shifted, getattr(solution, name)) for name in ("x", "s", "y", "z", "z_lb", "z_ub")}
     return replace(solution, **parts)
