@@ -202,7 +202,7 @@ def barrier_method(f0: Callable, x0: Any, *, options: Options | None = None, **p
 
     x0 has to satisfy the inequalities strictly, or the status is NUMERICAL_ERROR. Cones are `Nonnegative`,
     `SecondOrder` and `PSD`; no structured Hessians, no warm start; no certificates: statuses are SOLVED,
-    MAX_ITERATIONS and NUMERICAL_ERROR. `options.history` records the central path.
+    NONCONVEX (a saddle at the end), MAX_ITERATIONS and NUMERICAL_ERROR. `options.history` records the central path.
 
     Source: Boyd and Vandenberghe, "Convex Optimization", sections 10.3 and 11.3.
 
