@@ -86,7 +86,9 @@ def test_the_same_answer_in_fewer_iterations(problem, size):
     solve_cold, solve_warm, data, previous, names = problem
     data = changed(data, names, size)
     cold, warm = solve_cold(data), solve_warm(data, previous)
-    np.testing.assert_array_equal(warm.status, cold.status)
+    # what is proved from a cold start is proved from a warm one; a start may prove what another does not
+    proved = np.isin(cold.status, [Status.SOLVED, Status.PRIMAL_INFEASIBLE, Status.DUAL_INFEASIBLE])
+    np.testing.assert_array_equal(warm.status[proved], cold.status[proved])
     solved = np.asarray(cold.status) == Status.SOLVED
     assert solved.sum() >= 0.7 * LANES
     np.testing.assert_allclose(warm.objective[solved], cold.objective[solved], rtol=1e-6, atol=1e-6)
