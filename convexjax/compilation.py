@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 # Compilation is most of the time of a first call. Without its newer generator of fused kernels XLA compiles for a CPU
-# in two thirds of the time, to programs that run as fast on a single problem.
-QUICK_COMPILATION = {"xla_cpu_use_fusion_emitters": False}
+# in two thirds of the time, to programs that run as fast on a single problem. XLA has the choice until JAX 0.11.
+QUICK_COMPILATION = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}
 
 
 def quick_jit(function):
