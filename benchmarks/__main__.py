@@ -119,12 +119,7 @@ def add_batches(command: argparse.ArgumentParser) -> None:
     command.add_argument("--solvers", type=listed, default=["all"], help=f"all, or of {', '.join(batches.SOLVERS)}")
     command.add_argument("--cases", type=listed, default=["all"], help=f"all, or of {', '.join(batches.CASES)}")
     command.add_argument("--tol", type=float, default=1e-8, help="tolerance of the certificates")
-    command.add_argument("--repeats", type=int, default=7)
-    command.add_argument("--timeout", type=float, default=300.0, help="seconds for one answer, compilation included")
-    command.add_argument("--threads", type=int, default=1, help="threads of each solver; 0: not limited")
-    command.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
-    command.add_argument("--markdown", help="file to write the tables to")
-    command.add_argument("--json", help="file to write the results to")
+    add_timing(command)
 
 
 def add_gradients(command: argparse.ArgumentParser) -> None:
@@ -133,6 +128,11 @@ def add_gradients(command: argparse.ArgumentParser) -> None:
     command.add_argument("--solvers", type=listed, default=["all"], help=f"all, or of {', '.join(GRADIENT_SOLVERS)}")
     command.add_argument("--cases", type=listed, default=list(gradients.CASES), help=", ".join(gradients.CASES))
     command.add_argument("--tol", type=float, default=1e-4, help="relative error of a lane that counts as right")
+    add_timing(command)
+
+
+def add_timing(command: argparse.ArgumentParser) -> None:
+    """What every table of times can be told."""
     command.add_argument("--repeats", type=int, default=7)
     command.add_argument("--timeout", type=float, default=300.0, help="seconds for one answer, compilation included")
     command.add_argument("--threads", type=int, default=1, help="threads of each solver; 0: not limited")

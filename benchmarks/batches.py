@@ -18,7 +18,7 @@ from benchmarks.conic_peers import CLAIMS, moreau_cones, prepare_clarabel
 from benchmarks.families import Shape, conic_program, dense_qp
 from benchmarks.programs import Answer, Cones, ConicProgram, Reference, as_conic
 from benchmarks.solvers import convexjax_cones
-from benchmarks.worker import Child, Failure, NoAnswer, Surroundings, missing, serve_handler
+from benchmarks.worker import Child, Surroundings, answer_or_reason, missing, serve_handler
 
 # ---------------------------------------------------------------- cases
 
@@ -306,11 +306,13 @@ def measure(
         children = {
             name: Child(serve_handler, (Handler, (name, case, tolerance), surroundings), timeout) for name in able
         }
-        firsts = {name: _ask(child, "first") for name, child in children.items()}
+        firsts = {name: answer_or_reason(child, "first") for name, child in children.items()}
         times: dict[str, list[float]] = {name: [] for name in able}
         for _ in range(repeats):
             for name in able:
-                if not isinstance(firsts[name], str) and not isinstance(again := _ask(children[name], "again"), str):
+                if not isinstance(firsts[name], str) and not isinstance(
+                    again := answer_or_reason(children[name], "again"), str
+                ):
                     times[name].append(again)
         for child in children.values():
             child.stop()
@@ -321,14 +323,6 @@ def measure(
             else Result(case, name, lanes, firsts[name][0], median(times[name] or [np.nan]), *firsts[name][1:])
             for name in able
         ]
-
-
-def _ask(child: Child, message: str):
-    try:
-        found = child.ask(message)
-    except NoAnswer as reason:
-        return str(reason)
-    return f"{found.kind}: {found.text}" if isinstance(found, Failure) else found
 
 
 HEAD = ["", "first call", "µs per program", "of convexjax", "certified", "residual"]

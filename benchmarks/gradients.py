@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.gradient_reference import Case, Data, Reference, check, reference
 from benchmarks.gradient_solvers import SOLVERS
-from benchmarks.worker import Child, Failure, NoAnswer, Surroundings, missing, serve_handler
+from benchmarks.worker import Child, Surroundings, answer_or_reason, missing, serve_handler
 
 CASES = {case.name: case for case in (Case((200, 400, 20)), Case((10, 20, 3), 1024), Case((50, 100, 10), 128))}
 WANTED = {"200x400x20": 1.3, "10x20x3 * 1024": 1.5, "50x100x10 * 128": 1.5}  # gradient over solve
@@ -76,24 +76,15 @@ def measure(
 
 def _compare(answers: Answers, children: dict[str, Child], repeats: int, tolerance: float) -> Iterator[Result]:
     """First calls in turn; then the repeats, interleaved."""
-    first = {solver: _ask(child, "first") for solver, child in children.items()}
+    first = {solver: answer_or_reason(child, "first") for solver, child in children.items()}
     times: dict[str, list[tuple[float, float]]] = {solver: [] for solver in children}
     for _ in range(repeats):
         for solver, child in children.items():
-            again = first[solver] if isinstance(first[solver], str) else _ask(child, "again")
+            again = first[solver] if isinstance(first[solver], str) else answer_or_reason(child, "again")
             if not isinstance(again, str):
                 times[solver].append(again)
     for solver in children:
         yield _result(answers, solver, first[solver], times[solver], tolerance)
-
-
-def _ask(child: Child, message: str):
-    """The answer, or why there is none."""
-    try:
-        found = child.ask(message)
-    except NoAnswer as reason:
-        return str(reason)
-    return f"{found.kind}: {found.text}" if isinstance(found, Failure) else found
 
 
 def _result(answers: Answers, solver: str, first, times: list[tuple[float, float]], tolerance: float) -> Result:
@@ -141,7 +132,7 @@ def _answers(case: Case, surroundings: Surroundings, timeout: float) -> Answers:
     """The references, from solutions made in a process of their own, where JAX may be set up."""
     child = Child(serve_handler, (Solutions, (case,), surroundings), timeout)
     try:
-        found = _ask(child, "solve")
+        found = answer_or_reason(child, "solve")
     finally:
         child.stop()
     if isinstance(found, str):

@@ -117,6 +117,15 @@ class Failure:
     text: str
 
 
+def answer_or_reason(child: Child, message):
+    """The answer of a child, or in words why there is none."""
+    try:
+        found = child.ask(message)
+    except NoAnswer as reason:
+        return str(reason)
+    return f"{found.kind}: {found.text}" if isinstance(found, Failure) else found
+
+
 def serve_handler(make: Callable, arguments: tuple, surroundings: Surroundings, pipe) -> None:
     """A loop inside a process: `make(*arguments)` answers the messages; an exception is answered by a `Failure`."""
     surroundings.enter()

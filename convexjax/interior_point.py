@@ -208,14 +208,20 @@ def iterate(program: ConeProgram, units: Units, options: Options, state: State) 
     at, claims = measure(program, units, point)
     tolerances = options.tolerances(program.q.dtype)
     state = judge(options, tolerances, state._replace(claims=jnp.stack(claims)), at.mu)
-    if options.history:
-        row = jnp.concatenate([state.claims[:3], at.mu[None], state.step[None]])
-        state = state._replace(history=state.history.at[state.num_iters].set(row, mode="drop"))
-    if options.verbose:
-        print_row(state, at.mu)
+    state = recorded(options, state, at.mu)
     return jax.lax.cond(
         unfinished(state), lambda state: move(program, options, state, point, at), lambda state: state, state
     )
+
+
+def recorded(options: Options, state: State, mu: jax.Array) -> State:
+    """The state with its row of the history; printed, if that is wanted."""
+    if options.history:
+        row = jnp.concatenate([state.claims[:3], mu[None], state.step[None]])
+        state = state._replace(history=state.history.at[state.num_iters].set(row, mode="drop"))
+    if options.verbose:
+        print_row(state, mu)
+    return state
 
 
 def run(program: ConeProgram, units: Units, options: Options, state: State) -> State:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from convexjax.cone_program import is_convex
 from convexjax.embedding import Claims, Point, Residuals, Units, measure, unpack
-from convexjax.interior_point import State, begin, direction, judge, print_row
+from convexjax.interior_point import State, begin, direction, judge, recorded
 from convexjax.linear_algebra import diagonal_of, shifted, vary_like
 from convexjax.options import Options
 from convexjax.smooth_program import Model, SmoothProgram
@@ -142,11 +142,7 @@ def run(program: SmoothProgram, units: Units, options: Options, point: Point, be
         ends = (begun == before.num_iters) | Status.SOLVED.holds(new.status)
         indefinite = jax.lax.cond(ends, is_indefinite, lambda model: jnp.array(False), model)
         state = new._replace(status=jnp.where(indefinite, jnp.int32(Status.NONCONVEX), new.status))
-        if options.history:
-            row = jnp.concatenate([state.claims[:3], at.mu[None], state.step[None]])
-            state = state._replace(history=state.history.at[state.num_iters].set(row, mode="drop"))
-        if options.verbose:
-            print_row(state, at.mu)
+        state = recorded(options, state, at.mu)
         return jax.lax.cond(
             Status.UNSOLVED.holds(state.status),
             lambda state: move(program, options, state, model, at, first),
