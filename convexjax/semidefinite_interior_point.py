@@ -1,0 +1,373 @@
+"""A primal-dual interior-point method for semidefinite programs of real size (`semidefinite_program.py`).
+
+From S, Z positive definite and any x, Newton's method on
+
+    R = F_0 + sum x_i F_i - S = 0,      r = c - <F_i, Z> = 0,      S Z = sigma mu I,
+
+the last one symmetrised as by Helmberg, Rendl, Vanderbei and Wolkowicz, Kojima, Shindoh and Hara, and Monteiro (1997):
+with V = S^-1 and sym(X) = (X + X')/2 the direction is
+
+    M dx = sigma mu <F_i, V> - c - <F_i, V R Z + E>,      M_ij = tr(F_i V F_j Z),                              (1)
+    dS = sum dx_i F_i + R,      dZ = sigma mu V - Z - sym(V dS Z + E),                                         (2)
+
+E = 0 in the predictor and V dS dZ of the predictor in the corrector (Mehrotra). Primal and dual steps have lengths of
+their own. Start, sigma and lengths are those of Toh, Todd and Tutuncu, "SDPT3" (1999).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.lax.linalg import triangular_solve
+
+from convexjax.embedding import Claims
+from convexjax.interior_point import State, judge, print_header, recorded, unfinished
+from convexjax.linear_algebra import vary_like
+from convexjax.options import Options
+from convexjax.semidefinite_program import SemidefiniteProgram
+from convexjax.solution import Status
+
+# Steps of Lanczos' method for the smallest eigenvalue of a large matrix; up to this side all eigenvalues are computed.
+LANCZOS_STEPS, SMALL_SIDE = 40, 60
+# Regularisation of the Schur matrix, scaled to unit diagonal, by dtype; and steps of refinement with the matrix itself.
+REGULARISATION, REFINEMENT_STEPS = {"float64": 1e-15, "float32": 1e-7}, 2
+
+
+class Point(NamedTuple):
+    """x, and S and Z, tuples with one entry per part."""
+
+    x: jax.Array
+    S: tuple
+    Z: tuple
+
+
+class Scaling(NamedTuple):
+    """The program in the solver's units: F_i / size_i, F_0 / of_S, c_i / (size_i of_Z)."""
+
+    size: jax.Array  # (n,)
+    of_S: jax.Array
+    of_Z: jax.Array
+
+    def scale(self, program: SemidefiniteProgram) -> SemidefiniteProgram:
+        """The program in the solver's units."""
+        parts = tuple(part.scaled(self.size, self.of_S) for part in program.parts)
+        return SemidefiniteProgram(c=program.c / self.size / self.of_Z, parts=parts)
+
+    def unscale(self, point: Point) -> Point:
+        """A point in the user's units."""
+        times = lambda matrices, factor: tuple(matrix * factor for matrix in matrices)
+        return Point(point.x * self.of_S / self.size, times(point.S, self.of_S), times(point.Z, self.of_Z))
+
+
+def scaling_of(program: SemidefiniteProgram) -> Scaling:
+    """The scaling to matrices of norm one."""
+    positive = lambda size: jnp.where(size > 0, size, 1)
+    size = positive(program.norms())
+    of_F0 = jnp.sqrt(sum(jnp.sum(F0**2) for F0 in program.F0))
+    return Scaling(size, positive(of_F0), positive(jnp.linalg.norm(program.c / size)))
+
+
+# ----------------------------------------------------------------------------- operations on blocks
+# A part of S or Z is an array (count, side, side), or (l,) for a diagonal block.
+
+
+def _transpose(X):
+    return jnp.swapaxes(X, -1, -2)
+
+
+def _symmetric(X):
+    return (X + _transpose(X)) / 2 if X.ndim > 1 else X
+
+
+def _product(*factors):
+    """Of matrices, or of diagonals."""
+    out = factors[0]
+    for factor in factors[1:]:
+        out = out @ factor if out.ndim > 1 else out * factor
+    return out
+
+
+def _inverse_factor(X):
+    """L^-1 for X = L L', NaN if X is not positive definite."""
+    if X.ndim == 1:
+        return 1 / jnp.sqrt(jnp.where(X > 0, X, jnp.nan))
+    L = jnp.linalg.cholesky(X, symmetrize_input=False)
+    identity = jnp.broadcast_to(jnp.eye(X.shape[-1], dtype=X.dtype), X.shape)
+    return triangular_solve(L, identity, left_side=True, lower=True)
+
+
+def _is_definite(X):
+    if X.ndim == 1:
+        return jnp.all(X > 0)
+    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(X, symmetrize_input=False)))
+
+
+def _inner(X, Z):
+    return sum((jnp.sum(X_j * Z_j) for X_j, Z_j in zip(X, Z, strict=True)), jnp.zeros(()).astype(X[0].dtype))
+
+
+def _largest(X):
+    return jnp.stack([jnp.max(jnp.abs(X_j), initial=0) for X_j in X]).max()
+
+
+def _each(function, *parts):
+    return tuple(function(*own) for own in zip(*parts, strict=True))
+
+
+def _to_boundary(inverse_factor, direction):
+    """The largest step from X = L L' along a direction that stays in the cone, at most 1e10."""
+    if direction.ndim == 1:
+        smallest = jnp.min(direction * inverse_factor**2, initial=0)
+    else:
+        W = _symmetric(inverse_factor @ direction @ _transpose(inverse_factor))
+        W = jnp.where(jnp.all(jnp.isfinite(W)), W, 0)  # LAPACK may not return from NaN
+        if W.shape[-1] <= SMALL_SIDE:
+            smallest = jnp.min(jnp.linalg.eigvalsh(W, symmetrize_input=False), initial=0)
+        else:
+            smallest = jnp.min(jax.vmap(smallest_eigenvalue)(W), initial=0)
+    return 1 / jnp.maximum(-smallest, 1e-10)
+
+
+def smallest_eigenvalue(W: jax.Array) -> jax.Array:
+    """A lower bound, nearly always, of the smallest eigenvalue of a symmetric matrix, close to it: Lanczos' method, with
+    the residual of the Ritz vector subtracted (Toh, "A note on the calculation of step-lengths in interior-point methods
+    for semidefinite programming", 2002)."""
+    side, steps = W.shape[0], LANCZOS_STEPS
+    first = jnp.asarray(np.random.default_rng(0).normal(size=side), W.dtype)
+
+    def step(j, carry):
+        Q, alpha, beta, q = carry
+        Q = Q.at[j].set(q)
+        v = W @ q
+        alpha = alpha.at[j].set(q @ v)
+        for _ in range(2):
+            v = v - (Q @ v) @ Q
+        norm = jnp.linalg.norm(v)
+        return Q, alpha, beta.at[j].set(norm), v / jnp.maximum(norm, jnp.finfo(W.dtype).tiny)
+
+    zeros = jnp.zeros(steps, W.dtype)
+    start = jnp.zeros((steps, side), W.dtype), zeros, zeros, first / jnp.linalg.norm(first)
+    _, alpha, beta, _ = jax.lax.fori_loop(0, steps, step, vary_like(W, start))
+    T = jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1)
+    values, vectors = jnp.linalg.eigh(T)
+    return values[0] - beta[-1] * jnp.abs(vectors[-1, 0])
+
+
+# ----------------------------------------------------------------------------- claims
+
+
+def measure(program: SemidefiniteProgram, scaling: Scaling, point: Point, tolerance: jax.Array) -> Claims:
+    """What the point proves: residuals relative to their terms, in the units of the user and of the solver, as certificates
+    of infeasibility (that of `x` is exact: 0 or infinite), and the objective in the user's units."""
+    x, S, Z = point
+    c, F0, dtype = program.c, program.F0, program.c.dtype
+    combined, inner = program.combine(x), program.inner(Z)
+    R = _each(lambda f, a, s: f + a - s, F0, combined, S)
+    r = inner - c
+    size = lambda v: jnp.max(jnp.abs(v), initial=0)
+    tiny = jnp.finfo(dtype).tiny
+    primal = _largest(R) / jnp.maximum(jnp.maximum(_largest(F0), jnp.maximum(_largest(combined), _largest(S))), tiny)
+    # without an objective all its terms may vanish
+    one = jnp.where(size(c) > 0, 0, 1)
+    of_user = lambda v: size(v * scaling.size)
+    dual = jnp.maximum(
+        size(r) / jnp.maximum(jnp.maximum(size(c), size(inner)), one),
+        of_user(r) / jnp.maximum(jnp.maximum(of_user(c), of_user(inner)), one),
+    )
+    primal_value, dual_value = c @ x, -_inner(F0, Z)
+    unit = scaling.of_S * scaling.of_Z
+    terms = jnp.sum(jnp.abs(c * x))
+    floor = jnp.maximum(jnp.minimum(1 / unit, 0.01 * terms), 1e-8)
+    largest = jnp.maximum(jnp.abs(primal_value), jnp.abs(dual_value))
+    rounding = 10 * jnp.finfo(dtype).eps * terms
+    gap = jnp.maximum(jnp.abs(primal_value - dual_value) - rounding, 0) / jnp.maximum(jnp.maximum(largest, floor), tiny)
+
+    # rays: descent along which every constraint holds, and its counterpart for Z
+    descent = -primal_value
+    rising = descent > 1e-4 * jnp.finfo(dtype).eps ** 0.5 * terms
+    unit_ray = _each(lambda a: a / jnp.where(rising, descent, 1), combined)
+    room = jnp.maximum(1, _largest(unit_ray)) * tolerance / 2
+    holds = lambda: jnp.all(
+        jnp.stack([_is_definite(a + room * part.identity()) for a, part in zip(unit_ray, program.parts, strict=True)])
+    )
+    ray = jax.lax.cond(rising & (descent > 10), holds, lambda: jnp.array(False))
+    sizes = sum((jnp.sum(jnp.abs(f * z)) for f, z in zip(F0, Z, strict=True)), jnp.zeros((), dtype))
+    certain = dual_value > 1e4 * jnp.finfo(dtype).eps * sizes
+    return Claims(
+        primal=primal,
+        dual=dual,
+        gap=gap,
+        primal_infeasible=jnp.where(certain, size(inner) / jnp.where(certain, dual_value, 1), jnp.inf),
+        dual_infeasible=jnp.where(ray, 0, jnp.inf).astype(dtype),
+        objective=primal_value * unit,
+    )
+
+
+# ----------------------------------------------------------------------------- one iteration
+
+
+def start(program: SemidefiniteProgram) -> Point:
+    """Multiples of the identity, large enough to be as far from the boundary as the solution may be large."""
+    S, Z = [], []
+    for part in program.parts:
+        side = part.F0.shape[-1]
+        norms = jnp.sqrt(part.squares())
+        of_Z = side * jnp.max((1 + jnp.abs(program.c)) / (1 + norms), initial=0)
+        of_S = jnp.maximum(jnp.max(norms, initial=0), jnp.sqrt(jnp.sum(part.F0**2)))
+        least = max(10.0, float(np.sqrt(side)))
+        S.append(jnp.maximum(of_S, least) * part.identity())
+        Z.append(jnp.maximum(of_Z, least) * part.identity())
+    return Point(jnp.zeros_like(program.c), tuple(S), tuple(Z))
+
+
+def schur_solver(M: jax.Array, boost: jax.Array):
+    """Solve with the Schur matrix: a Cholesky factor of it, regularised, and refinement."""
+    root = jnp.sqrt(jnp.diagonal(M))
+    scale = 1 / jnp.where(root > 0, root, 1)
+    n = M.shape[0]
+    scaled = M * scale[:, None] * scale
+    shift = boost * n**0.5 * REGULARISATION[M.dtype.name]
+    factor = jnp.linalg.cholesky(
+        scaled + jnp.diag(shift + jnp.where(root > 0, 0, 1).astype(M.dtype)), symmetrize_input=False
+    )
+
+    def back(right):
+        y = triangular_solve(factor, right[:, None], left_side=True, lower=True)
+        return triangular_solve(factor, y, left_side=True, lower=True, transpose_a=True)[:, 0]
+
+    def solve(right):
+        right = right * scale
+
+        def refine(_, carry):
+            y, residual, best = carry
+            new = y + back(residual)
+            left = right - scaled @ new
+            size = jnp.linalg.norm(left)
+            better = size < best
+            return jnp.where(better, new, y), jnp.where(better, left, residual), jnp.where(better, size, best)
+
+        first = back(right)
+        left = right - scaled @ first
+        y, *_ = jax.lax.fori_loop(0, REFINEMENT_STEPS, refine, (first, left, jnp.linalg.norm(left)))
+        return y * scale
+
+    return solve
+
+
+def direction(program: SemidefiniteProgram, point: Point, boost: jax.Array) -> tuple[Point, jax.Array, jax.Array]:
+    """The corrected direction, and the primal and the dual step."""
+    x, S, Z = point
+    inverse_S, inverse_Z = _each(_inverse_factor, S), _each(_inverse_factor, Z)
+    V = _each(lambda L: _product(_transpose(L) if L.ndim > 1 else L, L), inverse_S)
+    R = _each(lambda f, a, s: f + a - s, program.F0, program.combine(x), S)
+    solve = schur_solver(program.schur(V, Z), boost)
+    mu = _inner(S, Z) / program.degree
+    VRZ = _each(_product, V, R, Z)
+    symmetric_inner = lambda X: program.inner(_each(_symmetric, X))
+    of_V, of_R = program.inner(V), symmetric_inner(VRZ)
+
+    def towards(sigma_mu, E):
+        dx = solve(sigma_mu * of_V - program.c - of_R - symmetric_inner(E))
+        dS = _each(lambda a, r: a + r, program.combine(dx), R)
+        dZ = _each(lambda v, z, ds, e: sigma_mu * v - z - _symmetric(_product(v, ds, z) + e), V, Z, dS, E)
+        steps = [
+            jnp.stack([jnp.minimum(_to_boundary(L, d), 1e10) for L, d in zip(inverse, directions, strict=True)]).min()
+            for inverse, directions in ((inverse_S, dS), (inverse_Z, dZ))
+        ]
+        return Point(dx, dS, dZ), steps
+
+    # predictor and corrector are rounds of one loop, so that they are compiled once
+    def round_(i, carry):
+        E, sigma, *_ = carry
+        d, (primal, dual) = towards(sigma * mu, E)
+        p, q = jnp.minimum(primal, 1), jnp.minimum(dual, 1)
+        moved = _each(lambda s, ds: s + p * ds, S, d.S), _each(lambda z, dz: z + q * dz, Z, d.Z)
+        least = jnp.minimum(p, q)
+        exponent = jnp.where(mu > 1e-6, jnp.maximum(1, 3 * least**2), 1)
+        aim = jnp.clip(_inner(*moved) / program.degree / mu, 0, 1) ** exponent
+        return _each(_product, V, d.S, d.Z), jnp.clip(aim, 1e-6, 0.8 + 0 * aim), d, primal, dual
+
+    zeros = jax.tree.map(jnp.zeros_like, point)
+    one = jnp.zeros_like(mu)
+    begin = (zeros.S, one, zeros, one, one)
+    _, _, d, primal, dual = jax.lax.fori_loop(0, 2, round_, vary_like((program, point), begin))
+    fraction = 0.9 + 0.09 * jnp.minimum(jnp.minimum(primal, dual), 1)
+    return d, jnp.minimum(fraction * primal, 1), jnp.minimum(fraction * dual, 1)
+
+
+def _retreat(X, dX, step):
+    """The step, shortened until X + step dX is positive definite."""
+
+    def fails(step):
+        return ~jnp.all(jnp.stack(_each(lambda x, d: _is_definite(x + step * d), X, dX)))
+
+    return jax.lax.while_loop(lambda step: fails(step) & (step > 1e-10), lambda step: 0.8 * step, step)
+
+
+def move(program: SemidefiniteProgram, state: State, unpack) -> State:
+    """Step to the next point. A direction that is not finite, or leads nowhere, is tried again with more
+    regularisation."""
+    point = unpack(state.point)
+    d, primal, dual = direction(program, point, state.boost)
+    finite = jnp.all(jnp.isfinite(d.x)) & jnp.isfinite(primal) & jnp.isfinite(dual)
+    d = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0), d)
+    primal, dual = _retreat(point.S, d.S, primal), _retreat(point.Z, d.Z, dual)
+    moved = Point(
+        point.x + primal * d.x,
+        _each(lambda s, ds: s + primal * ds, point.S, d.S),
+        _each(lambda z, dz: z + dual * dz, point.Z, d.Z),
+    )
+    useful = finite & (jnp.maximum(primal, dual) > 1e-8)
+    return state._replace(
+        point=jnp.where(useful, pack(moved), state.point),
+        boost=jnp.where(useful, jnp.maximum(state.boost / 10, 1), state.boost * 100),
+        step=jnp.where(useful, jnp.minimum(primal, dual), 0),
+        num_iters=state.num_iters + 1,
+    )
+
+
+def pack(point: Point) -> jax.Array:
+    """The point as one vector."""
+    return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(point)])
+
+
+def run(program: SemidefiniteProgram, scaling: Scaling, options: Options) -> tuple[State, Point]:
+    """Iterate until a claim is proved or none can be; the last state and its point, best or current as the claim says,
+    in the solver's units."""
+    first = start(program)
+    dtype, tolerances = program.c.dtype, options.tolerances(program.c.dtype)
+    leaves, structure = jax.tree.flatten(first)
+    ends = np.cumsum([0, *(leaf.size for leaf in leaves)])
+
+    def unpack(v):
+        parts = [v[a:b].reshape(leaf.shape) for a, b, leaf in zip(ends[:-1], ends[1:], leaves, strict=True)]
+        return jax.tree.unflatten(structure, parts)
+
+    vector = pack(first)
+    state = State(
+        point=vector,
+        claims=jnp.ones(6, dtype),
+        best=vector,
+        best_claims=jnp.ones(6, dtype),
+        records=jnp.full(4, jnp.finfo(dtype).max, dtype),
+        idle=jnp.int32(0),
+        boost=jnp.ones((), dtype),
+        step=jnp.zeros((), dtype),
+        num_iters=jnp.int32(0),
+        status=jnp.int32(Status.UNSOLVED),
+        history=jnp.full((options.history, 5), jnp.nan, dtype),
+    )
+
+    def iterate(state):
+        point = unpack(state.point)
+        claims = measure(program, scaling, point, tolerances[2])
+        mu = _inner(point.S, point.Z) / program.degree
+        state = recorded(options, judge(options, tolerances, state._replace(claims=jnp.stack(claims)), mu), mu)
+        return jax.lax.cond(unfinished(state), lambda state: move(program, state, unpack), lambda state: state, state)
+
+    if options.verbose:
+        print_header()
+    state = jax.lax.while_loop(unfinished, iterate, vary_like((program, state), state))
+    ray = Status.PRIMAL_INFEASIBLE.holds(state.status) | Status.DUAL_INFEASIBLE.holds(state.status)
+    return state, unpack(jnp.where(ray, state.point, state.best))

@@ -1,0 +1,310 @@
+"""Semidefinite programs with the structure that they usually have: blocks, and constraint matrices that are sparse.
+
+    minimise   c'x     subject to   S = F_0 + sum_i x_i F_i  psd                     (dual Z psd, <F_i, Z> = c_i)
+
+The matrices are block diagonal. Blocks of equal side are kept together, a diagonal block as a vector. In a block each
+constraint matrix is dense, or a short list of entries; which of the two is decided once, by counting (`partition`).
+
+What an interior point spends its time on is the Schur matrix
+
+    M_ij = tr(F_i V F_j Z),     V = S^-1,                                                                      (1)
+
+whose formulas are those of Fujisawa, Kojima and Nakata, "Exploiting sparsity in primal-dual interior-point methods for
+semidefinite programming" (1997): for a dense F_j the product V F_j Z, for all of them at once, and then inner products;
+for two sparse matrices the sum over their entries.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convexjax.linear_algebra import static, vary_like
+
+# Seconds of one operation of a matrix product, and of a number gathered from a matrix: only their ratio matters.
+PRODUCT, GATHER = 8e-12, 1.5e-9
+# Numbers that the products V F_j Z of one round may take.
+ROUND = 4_000_000
+# Entries of a sparse constraint matrix at most: their pairs are the rounds of a loop.
+WIDEST = 24
+# Up to this side the blocks of a batch are multiplied together, beyond it one after the other.
+BATCHED_SIDE = 16
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class MatrixBlocks:
+    """`count` blocks of one side. Block b holds the dense matrices `dense[b]` of the constraints `dense_ids[b]`, and
+    the sparse ones of `sparse_ids[b]` with the entries `values[b]` at `rows[b]`, `columns[b]` and mirrored there (half
+    the value on the diagonal). Constraint n is none: it fills up."""
+
+    F0: jax.Array  # (count, side, side)
+    dense_ids: jax.Array  # (count, d)
+    dense: jax.Array  # (count, d, side, side)
+    sparse_ids: jax.Array  # (count, a)
+    rows: jax.Array  # (count, a, width)
+    columns: jax.Array
+    values: jax.Array
+    n: int = static()
+
+    @property
+    def degree(self) -> int:
+        """Number of eigenvalues."""
+        return self.F0.shape[0] * self.F0.shape[1]
+
+    def identity(self) -> jax.Array:
+        """The identity, in each block."""
+        return jnp.broadcast_to(jnp.eye(self.F0.shape[-1], dtype=self.F0.dtype), self.F0.shape)
+
+    def combine(self, x: jax.Array) -> jax.Array:
+        """sum_i x_i F_i."""
+        x = jnp.append(x, 0)  # of the constraint that is none
+        total = jnp.einsum("bd,bdij->bij", x[self.dense_ids], self.dense)
+        if self.rows.size:
+            entries = x[self.sparse_ids][:, :, None] * self.values
+            block = np.arange(self.F0.shape[0])[:, None, None]
+            half = jnp.zeros_like(self.F0).at[block, self.rows, self.columns].add(entries)
+            total = total + half + _transpose(half)
+        return total
+
+    def inner(self, Z: jax.Array) -> jax.Array:
+        """<F_i, Z> for all i, for a symmetric Z."""
+        out = jnp.zeros(self.n + 1, Z.dtype)
+        if self.dense.size:
+            out = out.at[self.dense_ids].add(jnp.einsum("bdij,bij->bd", self.dense, Z))
+        if self.rows.size:
+            block = np.arange(self.F0.shape[0])[:, None, None]
+            out = out.at[self.sparse_ids].add(2 * jnp.sum(self.values * Z[block, self.rows, self.columns], -1))
+        return out[:-1]
+
+    def squares(self) -> jax.Array:
+        """The squared Frobenius norms of all F_i."""
+        out = jnp.zeros(self.n + 1, self.F0.dtype).at[self.dense_ids].add(jnp.sum(self.dense**2, (-1, -2)))
+        twice = jnp.where(self.rows == self.columns, 4, 2)
+        return out.at[self.sparse_ids].add(jnp.sum(twice * self.values**2, -1))[:-1]
+
+    def scaled(self, size: jax.Array, of_F0: jax.Array) -> "MatrixBlocks":
+        """F_i / size_i, and F_0 / of_F0."""
+        size = jnp.append(size, 1)
+        return MatrixBlocks(
+            F0=self.F0 / of_F0,
+            dense_ids=self.dense_ids,
+            dense=self.dense / size[self.dense_ids][:, :, None, None],
+            sparse_ids=self.sparse_ids,
+            rows=self.rows,
+            columns=self.columns,
+            values=self.values / size[self.sparse_ids][:, :, None],
+            n=self.n,
+        )
+
+    def schur(self, V: jax.Array, Z: jax.Array) -> jax.Array:
+        """The part of (1) of these blocks, (n, n)."""
+        count, side = self.F0.shape[:2]
+        data = (V, Z, self.dense, self.rows, self.columns, self.values)
+        if count == 1:
+            local = _schur_of_block(*(v[0] for v in data))[None]
+        elif side <= BATCHED_SIDE:
+            local = jax.vmap(_schur_of_block)(*data)
+        else:
+            local = jax.lax.map(lambda data: _schur_of_block(*data), data)
+        ids, size = jnp.concatenate([self.dense_ids, self.sparse_ids], 1), local.shape[-1]
+        if 4 * size**2 <= self.n**2 or count > 1:
+            out = jnp.zeros((self.n + 1, self.n + 1), V.dtype)
+            return out.at[ids[:, :, None], ids[:, None, :]].add(local)[:-1, :-1]
+        # place of each constraint among the local ones; those that have none read a row of zeros
+        place = jnp.full(self.n + 1, size).at[ids[0]].set(np.arange(size))[:-1]
+        return jnp.pad(local[0], (0, 1))[place].T[place]
+
+
+def _schur_of_block(V, Z, dense, rows, columns, values):
+    """(1) in one block, for its dense constraints and then its sparse ones."""
+    (d, side, _), a = dense.shape, rows.shape[0]
+    of_sparse = _pairs(V, Z, rows, columns, values)
+    if not d:
+        return of_sparse
+    flat = dense.reshape(d, side * side)
+
+    def products(F):  # (some, side, side)
+        T = jnp.einsum("ij,djk,kl->dil", V, F, Z, optimize=((0, 1), (0, 1)))
+        read = (T[:, rows, columns] + T[:, columns, rows]) if a else jnp.zeros((F.shape[0], *rows.shape), V.dtype)
+        return T.reshape(-1, side * side) @ flat.T, jnp.sum(values * read, -1)
+
+    some = max(1, ROUND // side**2)
+    if d <= some:
+        of_dense, mixed = products(dense)
+    else:
+        rounds = -(-d // some)
+        some = -(-d // rounds)
+        padded = jnp.pad(dense, ((0, rounds * some - d), (0, 0), (0, 0))).reshape(rounds, some, side, side)
+        of_dense, mixed = (v.reshape(rounds * some, -1)[:d] for v in jax.lax.map(products, padded))
+    of_dense = (of_dense + of_dense.T) / 2
+    if not a:
+        return of_dense
+    return jnp.concatenate([jnp.concatenate([of_dense, mixed], 1), jnp.concatenate([mixed.T, of_sparse], 1)])
+
+
+def _pairs(V, Z, rows, columns, values):
+    """(1) for the sparse F_i and F_j of a block, (a, a): with F_i the sum of the f (e_p e_q' + e_q e_p') and F_j that of
+    the g (e_r e_s' + e_s e_r'), the sum of
+
+        f g (V_qr Z_sp + V_qs Z_rp + V_pr Z_sq + V_ps Z_rq).
+    """
+    a, width = rows.shape
+
+    def pair(t, total):
+        i, j = t // width, t % width
+        p, q, f = rows[:, i, None], columns[:, i, None], values[:, i, None]
+        r, s, g = rows[None, :, j], columns[None, :, j], values[None, :, j]
+        return total + f * g * (V[q, r] * Z[p, s] + V[q, s] * Z[p, r] + V[p, r] * Z[q, s] + V[p, s] * Z[q, r])
+
+    zero = jnp.zeros((a, a), V.dtype)
+    if a == 0:
+        return zero
+    return pair(0, zero) if width == 1 else jax.lax.fori_loop(0, width**2, pair, vary_like(V, zero))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class DiagonalBlock:
+    """A diagonal block, as its diagonal: nonnegative numbers."""
+
+    F0: jax.Array  # (l,)
+    F: jax.Array  # (n, l)
+
+    @property
+    def degree(self) -> int:
+        """Number of eigenvalues."""
+        return self.F0.shape[0]
+
+    def identity(self) -> jax.Array:
+        """The identity."""
+        return jnp.ones_like(self.F0)
+
+    def combine(self, x: jax.Array) -> jax.Array:
+        """sum_i x_i F_i."""
+        return x @ self.F
+
+    def inner(self, z: jax.Array) -> jax.Array:
+        """<F_i, Z> for all i."""
+        return self.F @ z
+
+    def squares(self) -> jax.Array:
+        """The squared Frobenius norms of all F_i."""
+        return jnp.sum(self.F**2, 1)
+
+    def scaled(self, size: jax.Array, of_F0: jax.Array) -> "DiagonalBlock":
+        """F_i / size_i, and F_0 / of_F0."""
+        return DiagonalBlock(F0=self.F0 / of_F0, F=self.F / size[:, None])
+
+    def schur(self, v: jax.Array, z: jax.Array) -> jax.Array:
+        """The part of (1) of this block."""
+        return (self.F * (v * z)) @ self.F.T
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class SemidefiniteProgram:
+    """The data of a program; matrices of all blocks, as S and Z, are tuples with one entry per part."""
+
+    c: jax.Array  # (n,)
+    parts: tuple  # of `MatrixBlocks` and `DiagonalBlock`
+
+    @property
+    def degree(self) -> int:
+        """Number of eigenvalues."""
+        return sum(part.degree for part in self.parts)
+
+    @property
+    def F0(self) -> tuple:
+        """F_0."""
+        return tuple(part.F0 for part in self.parts)
+
+    def combine(self, x: jax.Array) -> tuple:
+        """sum_i x_i F_i."""
+        return tuple(part.combine(x) for part in self.parts)
+
+    def inner(self, Z: tuple) -> jax.Array:
+        """<F_i, Z> for all i."""
+        return sum((part.inner(Z_j) for part, Z_j in zip(self.parts, Z, strict=True)), jnp.zeros_like(self.c))
+
+    def schur(self, V: tuple, Z: tuple) -> jax.Array:
+        """The Schur matrix (1)."""
+        n = self.c.shape[0]
+        pairs = zip(self.parts, V, Z, strict=True)
+        return sum((part.schur(V_j, Z_j) for part, V_j, Z_j in pairs), jnp.zeros((n, n), self.c.dtype))
+
+    def norms(self) -> jax.Array:
+        """The Frobenius norms of all F_i."""
+        return jnp.sqrt(sum((part.squares() for part in self.parts), jnp.zeros_like(self.c)))
+
+
+def _transpose(X):
+    return jnp.swapaxes(X, -1, -2)
+
+
+# ----------------------------------------------------------------------------- from entries
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Nonzeros of all F_i in one block, i >= 1, on the host: the upper triangle, sorted by constraint."""
+
+    constraint: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+    value: np.ndarray
+
+
+def partition(counts: np.ndarray, side: int) -> int:
+    """How many of the constraint matrices of a block, those with the most entries, to treat as dense. `counts` are
+    their numbers of entries, largest first."""
+    total = counts.size
+    dense = np.arange(total + 1)
+    width = np.append(counts, 0)  # of the widest that is left
+    left = np.append(np.cumsum(counts[::-1])[::-1], 0)
+    product = dense * (4.0 * side**3 + 2.0 * dense * side**2) * PRODUCT
+    gathered = (dense * left * 2 + 8.0 * ((total - dense) * width) ** 2) * GATHER
+    return int(np.argmin(np.where(width <= WIDEST, product + gathered, np.inf)))
+
+
+def matrix_blocks(F0: list[np.ndarray], entries: list[Entries], n: int, dtype) -> MatrixBlocks:
+    """Blocks of one side from the nonzeros of their constraint matrices."""
+    side, count = F0[0].shape[0], len(F0)
+    sorted_ids = []  # per block: constraints with entries, those with the most first; and how many of them are dense
+    for e in entries:
+        ids, counts = np.unique(e.constraint, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        sorted_ids.append((ids[order], counts[order], partition(counts[order], side)))
+    d = max(split for *_, split in sorted_ids)
+    a = max(ids.size - split for ids, _, split in sorted_ids)
+    width = max([1, *(counts[split:].max(initial=0) for _, counts, split in sorted_ids)])
+    dense_ids, sparse_ids = np.full((count, d), n, np.int32), np.full((count, a), n, np.int32)
+    dense = np.zeros((count, d, side, side), dtype)
+    rows, columns = np.zeros((2, count, a, width), np.int32)
+    values = np.zeros((count, a, width), dtype)
+    for b, (e, (ids, _, split)) in enumerate(zip(entries, sorted_ids, strict=True)):
+        place = np.full(n, -1)
+        place[ids] = np.arange(ids.size)
+        own = place[e.constraint]
+        dense_ids[b, :split], sparse_ids[b, : ids.size - split] = ids[:split], ids[split:]
+        few = own >= split
+        dense[b, own[~few], e.row[~few], e.column[~few]] = e.value[~few]
+        dense[b, own[~few], e.column[~few], e.row[~few]] = e.value[~few]
+        order = np.argsort(own[few], kind="stable")
+        at, first = np.unique(own[few][order], return_index=True)
+        slot = np.arange(order.size) - np.repeat(first, np.diff(np.append(first, order.size)))
+        row, column, value = (v[few][order] for v in (e.row, e.column, e.value))
+        rows[b, own[few][order] - split, slot] = row
+        columns[b, own[few][order] - split, slot] = column
+        values[b, own[few][order] - split, slot] = np.where(row == column, value / 2, value)
+    return MatrixBlocks(
+        F0=np.stack(F0).astype(dtype),
+        dense_ids=dense_ids,
+        dense=dense,
+        sparse_ids=sparse_ids,
+        rows=rows,
+        columns=columns,
+        values=values,
+        n=n,
+    )
