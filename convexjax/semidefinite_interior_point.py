@@ -2,16 +2,17 @@
 
 From S, Z positive definite and any x, Newton's method on
 
-    R = F_0 + sum x_i F_i - S = 0,      r = c - <F_i, Z> = 0,      S Z = sigma mu I,
+    R = F_0 + sum x_i F_i - S = 0,      c + A'y - <F_i, Z> = 0,      A x = b,      S Z = t I,
 
 the last one symmetrised as by Helmberg, Rendl, Vanderbei and Wolkowicz, Kojima, Shindoh and Hara, and Monteiro (1997):
-with V = S^-1 and sym(X) = (X + X')/2 the direction is
+with V = S^-1 and sym(X) = (X + X')/2 the direction and the new y are
 
-    M dx = sigma mu <F_i, V> - c - <F_i, V R Z + E>,      M_ij = tr(F_i V F_j Z),                              (1)
-    dS = sum dx_i F_i + R,      dZ = sigma mu V - Z - sym(V dS Z + E),                                         (2)
+    M dx + A'y = t <F_i, V> - c - <F_i, V R Z + E>,      A dx = b - A x,      M_ij = tr(F_i V F_j Z),          (1)
+    dS = sum dx_i F_i + R,      dZ = t V - Z - sym(V dS Z + E),                                                (2)
 
-E = 0 in the predictor and V dS dZ of the predictor in the corrector (Mehrotra). Primal and dual steps have lengths of
-their own. Start, sigma and lengths are those of Toh, Todd and Tutuncu, "SDPT3" (1999).
+E = 0 in the predictor and V dS dZ of the predictor in the corrector (Mehrotra). The target t is sigma mu, and for a
+block with a log det in the objective max(sigma mu, 1): S Z = I is its optimality condition. Primal and dual steps have
+lengths of their own. Start, sigma and lengths are those of Toh, Todd and Tutuncu, "SDPT3" (1999).
 """
 
 from typing import NamedTuple
@@ -35,37 +36,58 @@ REGULARISATION, REFINEMENT_STEPS = {"float64": 1e-15, "float32": 1e-7}, 2
 
 
 class Point(NamedTuple):
-    """x, and S and Z, tuples with one entry per part."""
+    """x, y, and S and Z, tuples with one entry per part."""
 
     x: jax.Array
+    y: jax.Array
     S: tuple
     Z: tuple
 
 
 class Scaling(NamedTuple):
-    """The program in the solver's units: F_i / size_i, F_0 / of_S, c_i / (size_i of_Z)."""
+    """The program in the solver's units: F_i / size_i, F_0 / of_S, c_i / (size_i of_Z), rows of A of size one."""
 
     size: jax.Array  # (n,)
     of_S: jax.Array
     of_Z: jax.Array
+    rows: jax.Array  # (p,)
 
     def scale(self, program: SemidefiniteProgram) -> SemidefiniteProgram:
         """The program in the solver's units."""
-        parts = tuple(part.scaled(self.size, self.of_S) for part in program.parts)
-        return SemidefiniteProgram(c=program.c / self.size / self.of_Z, parts=parts)
+        return SemidefiniteProgram(
+            c=program.c / self.size / self.of_Z,
+            parts=tuple(part.scaled(self.size, self.of_S) for part in program.parts),
+            A=program.A * (self.of_S / self.size) / self.rows[:, None],
+            b=program.b / self.rows,
+            weights=program.weights,
+        )
+
+    def scale_point(self, point: Point) -> Point:
+        """A point in the solver's units."""
+        times = lambda matrices, factor: tuple(matrix / factor for matrix in matrices)
+        x, y = point.x / self.of_S * self.size, point.y / self.of_S / self.of_Z * self.rows
+        return Point(x, y, times(point.S, self.of_S), times(point.Z, self.of_Z))
 
     def unscale(self, point: Point) -> Point:
         """A point in the user's units."""
         times = lambda matrices, factor: tuple(matrix * factor for matrix in matrices)
-        return Point(point.x * self.of_S / self.size, times(point.S, self.of_S), times(point.Z, self.of_Z))
+        x, y = point.x * self.of_S / self.size, point.y * self.of_S * self.of_Z / self.rows
+        return Point(x, y, times(point.S, self.of_S), times(point.Z, self.of_Z))
 
 
 def scaling_of(program: SemidefiniteProgram) -> Scaling:
     """The scaling to matrices of norm one."""
     positive = lambda size: jnp.where(size > 0, size, 1)
     size = positive(program.norms())
-    of_F0 = jnp.sqrt(sum(jnp.sum(F0**2) for F0 in program.F0))
-    return Scaling(size, positive(of_F0), positive(jnp.linalg.norm(program.c / size)))
+    of_S = positive(jnp.sqrt(sum(jnp.sum(F0**2) for F0 in program.F0)))
+    of_Z = positive(jnp.linalg.norm(program.c / size))
+    return Scaling(size, of_S, of_Z, positive(jnp.max(jnp.abs(program.A * (of_S / size)), 1, initial=0)))
+
+
+def unscaled(program: SemidefiniteProgram) -> Scaling:
+    """The scaling that changes nothing."""
+    one = jnp.ones((), program.c.dtype)
+    return Scaling(jnp.ones_like(program.c), one, one, jnp.ones_like(program.b))
 
 
 # ----------------------------------------------------------------------------- operations on blocks
@@ -105,6 +127,12 @@ def _is_definite(X):
 
 def _inner(X, Z):
     return sum((jnp.sum(X_j * Z_j) for X_j, Z_j in zip(X, Z, strict=True)), jnp.zeros(()).astype(X[0].dtype))
+
+
+def _log_det(X):
+    if X.ndim == 1:
+        return jnp.sum(jnp.log(X))
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(X, symmetrize_input=False), axis1=-2, axis2=-1)))
 
 
 def _largest(X):
@@ -158,53 +186,85 @@ def smallest_eigenvalue(W: jax.Array) -> jax.Array:
 
 
 def measure(program: SemidefiniteProgram, scaling: Scaling, point: Point, tolerance: jax.Array) -> Claims:
-    """What the point proves: residuals relative to their terms, in the units of the user and of the solver, as certificates
-    of infeasibility (that of `x` is exact: 0 or infinite), and the objective in the user's units."""
-    x, S, Z = point
+    """What the point proves: residuals relative to their terms, in the units of the user and of the solver, certificates
+    of infeasibility (that of `x` is tested, not measured: 0 or infinite), and the objective in the user's units."""
+    x, y, S, Z = point
     c, F0, dtype = program.c, program.F0, program.c.dtype
-    combined, inner = program.combine(x), program.inner(Z)
-    R = _each(lambda f, a, s: f + a - s, F0, combined, S)
-    r = inner - c
+    tiny, eps = jnp.finfo(dtype).tiny, jnp.finfo(dtype).eps
+    combined, inner, Ax, Aty = program.combine(x), program.inner(Z), program.A @ x, y @ program.A
     size = lambda v: jnp.max(jnp.abs(v), initial=0)
-    tiny = jnp.finfo(dtype).tiny
-    primal = _largest(R) / jnp.maximum(jnp.maximum(_largest(F0), jnp.maximum(_largest(combined), _largest(S))), tiny)
+    relative = lambda residual, *terms: residual / jnp.maximum(jnp.stack(terms).max(), tiny)
+    R, r = _each(lambda f, a, s: f + a - s, F0, combined, S), inner - Aty - c
+    of_A = jnp.max(jnp.abs(program.A) * jnp.abs(x), 1, initial=0)
+    primal = jnp.maximum(
+        relative(_largest(R), _largest(F0), _largest(combined), _largest(S)),
+        size((Ax - program.b) / jnp.maximum(jnp.maximum(jnp.abs(program.b), of_A), tiny)),
+    )
     # without an objective all its terms may vanish
-    one = jnp.where(size(c) > 0, 0, 1)
+    one = jnp.where(size(c) > 0, 0, 1).astype(dtype)
     of_user = lambda v: size(v * scaling.size)
     dual = jnp.maximum(
-        size(r) / jnp.maximum(jnp.maximum(size(c), size(inner)), one),
-        of_user(r) / jnp.maximum(jnp.maximum(of_user(c), of_user(inner)), one),
+        relative(size(r), size(c), size(inner), size(Aty), one),
+        relative(of_user(r), of_user(c), of_user(inner), of_user(Aty), one),
     )
-    primal_value, dual_value = c @ x, -_inner(F0, Z)
     unit = scaling.of_S * scaling.of_Z
+    linear, dual_value = c @ x, -_inner(F0, Z) - program.b @ y
+    primal_value, dual_objective = linear * unit, dual_value * unit
+    for weight, S_j, Z_j in zip(program.weights, S, Z, strict=True):
+        if weight:
+            degree = degree_of(S_j)
+            primal_value -= _log_det(S_j) + degree * jnp.log(scaling.of_S)
+            dual_objective += _log_det(Z_j) + degree * jnp.log(scaling.of_Z) + degree
     terms = jnp.sum(jnp.abs(c * x))
-    floor = jnp.maximum(jnp.minimum(1 / unit, 0.01 * terms), 1e-8)
-    largest = jnp.maximum(jnp.abs(primal_value), jnp.abs(dual_value))
-    rounding = 10 * jnp.finfo(dtype).eps * terms
-    gap = jnp.maximum(jnp.abs(primal_value - dual_value) - rounding, 0) / jnp.maximum(jnp.maximum(largest, floor), tiny)
+    least = jnp.maximum(jnp.minimum(1, 0.01 * terms * unit), 1e-8 * unit)
+    gap = jnp.maximum(jnp.abs(primal_value - dual_objective) - 10 * eps * terms * unit, 0)
 
     # rays: descent along which every constraint holds, and its counterpart for Z
-    descent = -primal_value
-    rising = descent > 1e-4 * jnp.finfo(dtype).eps ** 0.5 * terms
-    unit_ray = _each(lambda a: a / jnp.where(rising, descent, 1), combined)
-    room = jnp.maximum(1, _largest(unit_ray)) * tolerance / 2
+    rising = -linear > 1e-4 * eps**0.5 * terms
+    unit_ray = _each(lambda a: a / jnp.where(rising, -linear, 1), combined)
+    largest_ray = jnp.maximum(1, _largest(unit_ray))
     holds = lambda: jnp.all(
-        jnp.stack([_is_definite(a + room * part.identity()) for a, part in zip(unit_ray, program.parts, strict=True)])
-    )
-    ray = jax.lax.cond(rising & (descent > 10), holds, lambda: jnp.array(False))
-    sizes = sum((jnp.sum(jnp.abs(f * z)) for f, z in zip(F0, Z, strict=True)), jnp.zeros((), dtype))
-    certain = dual_value > 1e4 * jnp.finfo(dtype).eps * sizes
+        jnp.stack(_each(lambda a, one: _is_definite(a + largest_ray * tolerance / 2 * one), unit_ray, identity(program)))
+    ) & (size(Ax) <= tolerance * -linear)
+    ray = jax.lax.cond(rising & (-linear > 10), holds, lambda: jnp.array(False))
+    sizes = sum((jnp.sum(jnp.abs(f * z)) for f, z in zip(F0, Z, strict=True)), jnp.sum(jnp.abs(program.b * y)))
+    certain = dual_value > 1e4 * eps * sizes
     return Claims(
         primal=primal,
         dual=dual,
-        gap=gap,
-        primal_infeasible=jnp.where(certain, size(inner) / jnp.where(certain, dual_value, 1), jnp.inf),
+        gap=relative(gap, jnp.abs(primal_value), jnp.abs(dual_objective), least),
+        primal_infeasible=jnp.where(certain, size(inner - Aty) / jnp.where(certain, dual_value, 1), jnp.inf),
         dual_infeasible=jnp.where(ray, 0, jnp.inf).astype(dtype),
-        objective=primal_value * unit,
+        objective=primal_value,
     )
 
 
+def error_of(claims: Claims) -> jax.Array:
+    """How far the point is from being a proved solution."""
+    return jnp.maximum(jnp.maximum(claims.primal, claims.dual), claims.gap)
+
+
 # ----------------------------------------------------------------------------- one iteration
+
+
+def identity(program: SemidefiniteProgram) -> tuple:
+    """The identity, in each part."""
+    return tuple(part.identity() for part in program.parts)
+
+
+def degree_of(X: jax.Array) -> int:
+    """Number of eigenvalues of a part."""
+    return X.size if X.ndim == 1 else X.shape[0] * X.shape[1]
+
+
+def means(program: SemidefiniteProgram, S: tuple, Z: tuple) -> tuple[jax.Array, jax.Array]:
+    """The mean eigenvalue of S Z over the blocks without and over those with a log det."""
+    found = []
+    for weight in (0, 1):
+        of_kind = [(s, z) for w, s, z in zip(program.weights, S, Z, strict=True) if w == weight]
+        total = sum((jnp.sum(s * z) for s, z in of_kind), jnp.zeros((), program.c.dtype))
+        found.append(total / max(1, sum(degree_of(s) for s, _ in of_kind)))
+    return found[0], found[1]
 
 
 def start(program: SemidefiniteProgram) -> Point:
@@ -218,7 +278,7 @@ def start(program: SemidefiniteProgram) -> Point:
         least = max(10.0, float(np.sqrt(side)))
         S.append(jnp.maximum(of_S, least) * part.identity())
         Z.append(jnp.maximum(of_Z, least) * part.identity())
-    return Point(jnp.zeros_like(program.c), tuple(S), tuple(Z))
+    return Point(jnp.zeros_like(program.c), jnp.zeros_like(program.b), tuple(S), tuple(Z))
 
 
 def schur_solver(M: jax.Array, boost: jax.Array):
@@ -255,43 +315,72 @@ def schur_solver(M: jax.Array, boost: jax.Array):
     return solve
 
 
-def direction(program: SemidefiniteProgram, point: Point, boost: jax.Array) -> tuple[Point, jax.Array, jax.Array]:
-    """The corrected direction, and the primal and the dual step."""
-    x, S, Z = point
+def bordered_solver(M: jax.Array, A: jax.Array, boost: jax.Array):
+    """Solve [M A'; A 0] (dx, y) = (right, e). With rows of A, M + A'A takes the place of M, which changes nothing but y
+    and is positive definite whenever there is a unique solution."""
+    if A.shape[0] == 0:
+        solve = schur_solver(M, boost)
+        return lambda right, e: (solve(right), e)
+    weight = jnp.mean(jnp.diagonal(M))
+    solve = schur_solver(M + weight * A.T @ A, boost)
+    MA = jax.vmap(solve)(A)  # (p, n), rows M^-1 A_r
+    solve_rows = schur_solver(_symmetric(MA @ A.T), boost)
+
+    def solve_both(right, e):
+        def once(right, e):
+            dx = solve(right + weight * e @ A)
+            y = solve_rows(A @ dx - e)
+            return dx - y @ MA, y
+
+        dx, y = once(right, e)
+        more, dy = once(right - M @ dx - y @ A, e - A @ dx)
+        return dx + more, y + dy
+
+    return solve_both
+
+
+def direction(
+    program: SemidefiniteProgram, point: Point, weight: jax.Array, boost: jax.Array
+) -> tuple[Point, jax.Array, jax.Array]:
+    """The corrected direction, and the primal and the dual step. `weight` is that of a log det in these units."""
+    x, y, S, Z = point
     inverse_S, inverse_Z = _each(_inverse_factor, S), _each(_inverse_factor, Z)
     V = _each(lambda L: _product(_transpose(L) if L.ndim > 1 else L, L), inverse_S)
     R = _each(lambda f, a, s: f + a - s, program.F0, program.combine(x), S)
-    solve = schur_solver(program.schur(V, Z), boost)
-    mu = _inner(S, Z) / program.degree
-    VRZ = _each(_product, V, R, Z)
-    symmetric_inner = lambda X: program.inner(_each(_symmetric, X))
-    of_V, of_R = program.inner(V), symmetric_inner(VRZ)
+    solve = bordered_solver(program.schur(V, Z), program.A, boost)
+    mu, mu_log = means(program, S, Z)
+    VRZ, missing = _each(_product, V, R, Z), program.b - program.A @ x
 
-    def towards(sigma_mu, E):
-        dx = solve(sigma_mu * of_V - program.c - of_R - symmetric_inner(E))
+    def towards(sigma, E):
+        targets = tuple(jnp.maximum(sigma * mu_log, weight) if w else sigma * mu for w in program.weights)
+        wanted = _each(lambda t, v, vrz, e: t * v - _symmetric(vrz + e), targets, V, VRZ, E)
+        dx, y_new = solve(program.inner(wanted) - program.c, missing)
         dS = _each(lambda a, r: a + r, program.combine(dx), R)
-        dZ = _each(lambda v, z, ds, e: sigma_mu * v - z - _symmetric(_product(v, ds, z) + e), V, Z, dS, E)
+        dZ = _each(lambda t, v, z, ds, e: t * v - z - _symmetric(_product(v, ds, z) + e), targets, V, Z, dS, E)
         steps = [
-            jnp.stack([jnp.minimum(_to_boundary(L, d), 1e10) for L, d in zip(inverse, directions, strict=True)]).min()
+            jnp.stack(_each(_to_boundary, inverse, directions)).min()
             for inverse, directions in ((inverse_S, dS), (inverse_Z, dZ))
         ]
-        return Point(dx, dS, dZ), steps
+        return Point(dx, y_new - y, dS, dZ), *steps
 
     # predictor and corrector are rounds of one loop, so that they are compiled once
     def round_(i, carry):
         E, sigma, *_ = carry
-        d, (primal, dual) = towards(sigma * mu, E)
+        d, primal, dual = towards(sigma, E)
         p, q = jnp.minimum(primal, 1), jnp.minimum(dual, 1)
-        moved = _each(lambda s, ds: s + p * ds, S, d.S), _each(lambda z, dz: z + q * dz, Z, d.Z)
-        least = jnp.minimum(p, q)
-        exponent = jnp.where(mu > 1e-6, jnp.maximum(1, 3 * least**2), 1)
-        aim = jnp.clip(_inner(*moved) / program.degree / mu, 0, 1) ** exponent
-        return _each(_product, V, d.S, d.Z), jnp.clip(aim, 1e-6, 0.8 + 0 * aim), d, primal, dual
+        moved = means(
+            program, _each(lambda s, ds: s + p * ds, S, d.S), _each(lambda z, dz: z + q * dz, Z, d.Z)
+        )
+        ratio = moved[0] / mu
+        if 0 not in program.weights:
+            ratio = jnp.maximum(moved[1] - weight, 0) / jnp.maximum(mu_log, weight)
+        exponent = jnp.where(mu > 1e-6, jnp.maximum(1, 3 * jnp.minimum(p, q) ** 2), 1)
+        sigma = jnp.clip(jnp.clip(ratio, 0, 1) ** exponent, 1e-6, 0.8)
+        return _each(_product, V, d.S, d.Z), sigma, d, primal, dual
 
-    zeros = jax.tree.map(jnp.zeros_like, point)
-    one = jnp.zeros_like(mu)
-    begin = (zeros.S, one, zeros, one, one)
-    _, _, d, primal, dual = jax.lax.fori_loop(0, 2, round_, vary_like((program, point), begin))
+    zeros, zero = jax.tree.map(jnp.zeros_like, point), jnp.zeros_like(mu)
+    begin = vary_like((program, point), (zeros.S, zero, zeros, zero, zero))
+    _, _, d, primal, dual = jax.lax.fori_loop(0, 2, round_, begin)
     fraction = 0.9 + 0.09 * jnp.minimum(jnp.minimum(primal, dual), 1)
     return d, jnp.minimum(fraction * primal, 1), jnp.minimum(fraction * dual, 1)
 
@@ -305,16 +394,17 @@ def _retreat(X, dX, step):
     return jax.lax.while_loop(lambda step: fails(step) & (step > 1e-10), lambda step: 0.8 * step, step)
 
 
-def move(program: SemidefiniteProgram, state: State, unpack) -> State:
+def move(program: SemidefiniteProgram, weight: jax.Array, state: State, unpack) -> State:
     """Step to the next point. A direction that is not finite, or leads nowhere, is tried again with more
     regularisation."""
     point = unpack(state.point)
-    d, primal, dual = direction(program, point, state.boost)
+    d, primal, dual = direction(program, point, weight, state.boost)
     finite = jnp.all(jnp.isfinite(d.x)) & jnp.isfinite(primal) & jnp.isfinite(dual)
     d = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0), d)
     primal, dual = _retreat(point.S, d.S, primal), _retreat(point.Z, d.Z, dual)
     moved = Point(
         point.x + primal * d.x,
+        point.y + dual * d.y,
         _each(lambda s, ds: s + primal * ds, point.S, d.S),
         _each(lambda z, dz: z + dual * dz, point.Z, d.Z),
     )
@@ -333,12 +423,13 @@ def pack(point: Point) -> jax.Array:
 
 
 def run(program: SemidefiniteProgram, scaling: Scaling, options: Options) -> tuple[State, Point]:
-    """Iterate until a claim is proved or none can be; the last state and its point, best or current as the claim says,
-    in the solver's units."""
+    """Iterate until a claim is proved or none can be. `program` is in the solver's units; the last state and its point,
+    best or current as the claim says, in these units."""
     first = start(program)
     dtype, tolerances = program.c.dtype, options.tolerances(program.c.dtype)
     leaves, structure = jax.tree.flatten(first)
     ends = np.cumsum([0, *(leaf.size for leaf in leaves)])
+    weight = 1 / (scaling.of_S * scaling.of_Z)
 
     def unpack(v):
         parts = [v[a:b].reshape(leaf.shape) for a, b, leaf in zip(ends[:-1], ends[1:], leaves, strict=True)]
@@ -362,9 +453,11 @@ def run(program: SemidefiniteProgram, scaling: Scaling, options: Options) -> tup
     def iterate(state):
         point = unpack(state.point)
         claims = measure(program, scaling, point, tolerances[2])
-        mu = _inner(point.S, point.Z) / program.degree
+        mu = jnp.maximum(*means(program, point.S, point.Z))
         state = recorded(options, judge(options, tolerances, state._replace(claims=jnp.stack(claims)), mu), mu)
-        return jax.lax.cond(unfinished(state), lambda state: move(program, state, unpack), lambda state: state, state)
+        return jax.lax.cond(
+            unfinished(state), lambda state: move(program, weight, state, unpack), lambda state: state, state
+        )
 
     if options.verbose:
         print_header()

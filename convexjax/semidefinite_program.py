@@ -205,15 +205,18 @@ class DiagonalBlock:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class SemidefiniteProgram:
-    """The data of a program; matrices of all blocks, as S and Z, are tuples with one entry per part."""
+    """The data of a program, which may have equations A x = b as well, and some of whose blocks, those with `weights`
+    one and not zero, may be there for their log det alone:
+
+        minimise   c'x - sum_j weights_j log det S_j     subject to   S = F_0 + sum_i x_i F_i  psd,    A x = b.
+
+    Matrices of all blocks, as S and Z, are tuples with one entry per part."""
 
     c: jax.Array  # (n,)
     parts: tuple  # of `MatrixBlocks` and `DiagonalBlock`
-
-    @property
-    def degree(self) -> int:
-        """Number of eigenvalues."""
-        return sum(part.degree for part in self.parts)
+    A: jax.Array  # (p, n)
+    b: jax.Array  # (p,)
+    weights: tuple[int, ...] = static()
 
     @property
     def F0(self) -> tuple:
