@@ -31,6 +31,8 @@ from convexjax.solution import Status
 
 # Steps of Lanczos' method for the smallest eigenvalue of a large matrix; up to this side all eigenvalues are computed.
 LANCZOS_STEPS, SMALL_SIDE = 40, 60
+# Most Newton steps to a point of the central path.
+CENTRING_STEPS = 40
 # Regularisation of the Schur matrix, scaled to unit diagonal, by dtype; and steps of refinement with the matrix itself.
 REGULARISATION, REFINEMENT_STEPS = {"float64": 1e-15, "float32": 1e-7}, 2
 
@@ -339,20 +341,17 @@ def bordered_solver(M: jax.Array, A: jax.Array, boost: jax.Array):
     return solve_both
 
 
-def direction(
-    program: SemidefiniteProgram, point: Point, weight: jax.Array, boost: jax.Array
-) -> tuple[Point, jax.Array, jax.Array]:
-    """The corrected direction, and the primal and the dual step. `weight` is that of a log det in these units."""
+def newton(program: SemidefiniteProgram, point: Point, boost: jax.Array):
+    """What gives the direction (1), (2) for targets t, one per part, and E, with the primal and dual steps to the
+    boundary; and V."""
     x, y, S, Z = point
     inverse_S, inverse_Z = _each(_inverse_factor, S), _each(_inverse_factor, Z)
     V = _each(lambda L: _product(_transpose(L) if L.ndim > 1 else L, L), inverse_S)
     R = _each(lambda f, a, s: f + a - s, program.F0, program.combine(x), S)
     solve = bordered_solver(program.schur(V, Z), program.A, boost)
-    mu, mu_log = means(program, S, Z)
     VRZ, missing = _each(_product, V, R, Z), program.b - program.A @ x
 
-    def towards(sigma, E):
-        targets = tuple(jnp.maximum(sigma * mu_log, weight) if w else sigma * mu for w in program.weights)
+    def towards(targets, E):
         wanted = _each(lambda t, v, vrz, e: t * v - _symmetric(vrz + e), targets, V, VRZ, E)
         dx, y_new = solve(program.inner(wanted) - program.c, missing)
         dS = _each(lambda a, r: a + r, program.combine(dx), R)
@@ -363,10 +362,22 @@ def direction(
         ]
         return Point(dx, y_new - y, dS, dZ), *steps
 
+    return towards, V
+
+
+def direction(
+    program: SemidefiniteProgram, point: Point, weight: jax.Array, boost: jax.Array
+) -> tuple[Point, jax.Array, jax.Array]:
+    """The corrected direction, and the primal and the dual step. `weight` is that of a log det in these units."""
+    _, _, S, Z = point
+    towards, V = newton(program, point, boost)
+    mu, mu_log = means(program, S, Z)
+
     # predictor and corrector are rounds of one loop, so that they are compiled once
     def round_(i, carry):
         E, sigma, *_ = carry
-        d, primal, dual = towards(sigma, E)
+        targets = tuple(jnp.maximum(sigma * mu_log, weight) if w else sigma * mu for w in program.weights)
+        d, primal, dual = towards(targets, E)
         p, q = jnp.minimum(primal, 1), jnp.minimum(dual, 1)
         moved = means(
             program, _each(lambda s, ds: s + p * ds, S, d.S), _each(lambda z, dz: z + q * dz, Z, d.Z)
@@ -464,3 +475,40 @@ def run(program: SemidefiniteProgram, scaling: Scaling, options: Options) -> tup
     state = jax.lax.while_loop(unfinished, iterate, vary_like((program, state), state))
     ray = Status.PRIMAL_INFEASIBLE.holds(state.status) | Status.DUAL_INFEASIBLE.holds(state.status)
     return state, unpack(jnp.where(ray, state.point, state.best))
+
+
+def centred(program: SemidefiniteProgram, point: Point, targets: tuple) -> tuple[jax.Array, jax.Array]:
+    """x and y of the point with S Z = t I, for targets t, from one near it or nearer to the boundary."""
+    root = jnp.sqrt(jnp.stack(targets).min())
+    away = lambda X: _each(lambda x, one: x + root * one, X, identity(program))
+    first = point._replace(S=away(point.S), Z=away(point.Z))
+    no_E = jax.tree.map(jnp.zeros_like, point.S)
+
+    def off_centre(point):
+        return jnp.stack(
+            [
+                jnp.max(jnp.abs(_product(s, z) / t - one), initial=0)
+                for s, z, t, one in zip(point.S, point.Z, targets, identity(program), strict=True)
+            ]
+        ).max()
+
+    def step(carry):
+        rounds, point, _ = carry
+        towards, _ = newton(program, point, jnp.ones_like(root))
+        d, primal, dual = towards(targets, no_E)
+        primal, dual = (jnp.minimum(1, 0.95 * step) for step in (primal, dual))
+        new = Point(
+            point.x + primal * d.x,
+            point.y + dual * d.y,
+            _each(lambda s, ds: s + primal * ds, point.S, d.S),
+            _each(lambda z, dz: z + dual * dz, point.Z, d.Z),
+        )
+        fine = jnp.all(jnp.isfinite(d.x))
+        new = jax.tree.map(lambda new, old: jnp.where(fine, new, old), new, point)
+        full = (primal == 1) & (dual == 1)
+        return jnp.where(fine, rounds + 1, CENTRING_STEPS), new, jnp.where(full, off_centre(new), 1)
+
+    begin = vary_like((program, point), (jnp.int32(0), first, jnp.ones_like(root)))
+    unfinished = lambda carry: (carry[0] < CENTRING_STEPS) & ~(carry[2] < 1e-6)
+    _, found, _ = jax.lax.while_loop(unfinished, step, begin)
+    return found.x, found.y

@@ -271,9 +271,9 @@ def partition(counts: np.ndarray, side: int) -> int:
     return int(np.argmin(np.where(width <= WIDEST, product + gathered, np.inf)))
 
 
-def matrix_blocks(F0: list[np.ndarray], entries: list[Entries], n: int, dtype) -> MatrixBlocks:
+def matrix_blocks(F0: jax.Array, entries: list[Entries], n: int, dtype) -> MatrixBlocks:
     """Blocks of one side from the nonzeros of their constraint matrices."""
-    side, count = F0[0].shape[0], len(F0)
+    count, side = F0.shape[:2]
     sorted_ids = []  # per block: constraints with entries, those with the most first; and how many of them are dense
     for e in entries:
         ids, counts = np.unique(e.constraint, return_counts=True)
@@ -302,12 +302,33 @@ def matrix_blocks(F0: list[np.ndarray], entries: list[Entries], n: int, dtype) -
         columns[b, own[few][order] - split, slot] = column
         values[b, own[few][order] - split, slot] = np.where(row == column, value / 2, value)
     return MatrixBlocks(
-        F0=np.stack(F0).astype(dtype),
-        dense_ids=dense_ids,
-        dense=dense,
-        sparse_ids=sparse_ids,
-        rows=rows,
-        columns=columns,
-        values=values,
+        F0=F0,
+        **{
+            name: jnp.asarray(value)
+            for name, value in {
+                "dense_ids": dense_ids,
+                "dense": dense,
+                "sparse_ids": sparse_ids,
+                "rows": rows,
+                "columns": columns,
+                "values": values,
+            }.items()
+        },
+        n=n,
+    )
+
+
+def traced_blocks(F0: jax.Array, matrices: list[jax.Array], n: int, dtype) -> MatrixBlocks:
+    """Blocks of one side from all their constraint matrices, (n, side, side) each, whose zeros are not known."""
+    count = F0.shape[0]
+    nothing = jnp.zeros((count, 0, 1), np.int32)
+    return MatrixBlocks(
+        F0=F0,
+        dense_ids=jnp.tile(jnp.arange(n, dtype=np.int32), (count, 1)),
+        dense=jnp.stack(matrices).astype(dtype),
+        sparse_ids=nothing[:, :, 0],
+        rows=nothing,
+        columns=nothing,
+        values=jnp.zeros((count, 0, 1), dtype),
         n=n,
     )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import ArrayLike
 
 from convexjax.compilation import quick_jit
@@ -12,9 +13,14 @@ from convexjax.cones.product import ProductCone
 from convexjax.cones.psd import PSD
 from convexjax.linear_algebra import Rows, smat, svec
 from convexjax.options import Options
+from convexjax import semidefinite_solver
 from convexjax.problems.arguments import checked_guess, checked_options, floating, rank, require_shape, symmetric
+from convexjax.problems.matrix_inequality import is_block, is_sparse_block, matrices_of, program_of, read_block
 from convexjax.solution import Solution, Status
 from convexjax.solver import solve
+
+# Numbers of the dense constraint matrix, rows times variables, from which on the Schur-complement method is used.
+REAL_SIZE = 40_000
 
 
 def solve_sdp(
@@ -39,9 +45,16 @@ def solve_sdp(
         C: (k, k), and A: (m, k, k), b: (m,). For several blocks X = diag(X_1, X_2, ...) pass tuples or lists of C_j
             (k_j, k_j) and of A_j (m, k_j, k_j).
         c: (n,), and F: (n + 1, k, k), F_0 first. For several inequalities a tuple or list of such arrays.
+            Sparse matrices: in place of A (of F) a list of matrices, some of them of scipy.sparse, or a BCOO array.
+            A diagonal block among several: the diagonals alone, C_j (l,) and A_j (m, l), or F_j (n + 1, l).
         options: see `Options`.
-        warm_start: a `Solution` of a similar problem in the same form, as in `solve_qp`.
-        Only the symmetric parts of the matrices count.
+        warm_start: a `Solution` of a similar problem in the same form, as in `solve_qp`; programs of real size are
+            solved without.
+        Only the symmetric parts of dense matrices count; sparse ones must be symmetric.
+
+    Programs of real size, and all with sparse or diagonal blocks, are solved by an interior point of their own
+    (`semidefinite_interior_point.py`), which uses the zeros of constraint matrices whose numbers are known, not traced.
+    Its derivatives are those of the central path very near the solution (`semidefinite_solver.py`).
 
     Returns:
         `Solution`. Matrix form: `x` is X (k, k), `y` (m,) and `z` = Z (k, k), psd, with `C + sum_i y_i A_i = Z` and
@@ -70,8 +83,12 @@ def solve_sdp(
     options = checked_options(options)
     matrix_form, inequality_form = (C, A, b), (c, F)
     if all(v is not None for v in matrix_form) and all(v is None for v in inequality_form):
+        if _has_structure((C, A), options):
+            return _structured_matrix_form(C, A, b, options)
         return _matrix_form(C, A, b, options, warm_start)
     if all(v is not None for v in inequality_form) and all(v is None for v in matrix_form):
+        if _has_structure((F, F), options):
+            return _structured_inequality_form(c, F, options)
         return _inequality_form(c, F, options, warm_start)
     given = [name for name, v in zip("CAbcF", (*matrix_form, *inequality_form), strict=True) if v is not None]
     raise ValueError(
@@ -155,3 +172,122 @@ def _solve_inequality(c, blocks, options, guess):
         Z.append(smat(z[own], block.shape[-1]))
         first += v.shape[1]
     return answer, S, Z
+
+
+# ----------------------------------------------------------------------------- programs of real size
+
+
+def _has_structure(pair: tuple, options: Options) -> bool:
+    """Whether the program is solved by `semidefinite_solver`: some blocks are sparse or diagonal, or it is large."""
+    first, rest = pair
+    several = _are_several(first if first is not rest else rest, 2 if first is not rest else 3)
+    blocks = list(rest) if several else [rest]
+    if any(is_sparse_block(block) for block in (*blocks, *(first if several else [first]))):
+        return True
+    if several and any(rank(block) == 2 for block in blocks):
+        return True
+    plain = options.method == "auto" and options.derivative == "exact"
+    plain = plain and not (options.check_derivative or options.polish)
+    shapes = [jnp.shape(block) for block in blocks]
+    numbers = sum(shape[0] * shape[-1] * (shape[-1] + 1) // 2 for shape in shapes if len(shape) == 3)
+    return plain and numbers >= REAL_SIZE
+
+
+def _are_several(value, rank_of_one: int) -> bool:
+    """Whether this is a sequence of blocks: some entry is one, with `rank_of_one` axes or sparse matrices."""
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    if rank_of_one == 3 and is_sparse_block(value) and not any(isinstance(v, list | tuple) for v in value):
+        return any(getattr(v, "ndim", 0) == 3 for v in value)
+    return any(is_sparse_block(v) or rank(v) == rank_of_one for v in value)
+
+
+def _structured_inequality_form(c, F, options):
+    several = _are_several(F, 3)
+    Fs = list(F) if several else [F]
+    names = [f"F[{j}]" if several else "F" for j in range(len(Fs))]
+    c = _with_blocks("c", c, names, Fs)
+    require_shape("c", c, (None,))
+    blocks = [read_block(name, F_j, c.shape[0], c.dtype) for name, F_j in zip(names, Fs, strict=True)]
+    answer, S, Z = _solve_blocks(c, blocks, options)
+    take = (lambda v: v) if several else (lambda v: v[0])
+    return Solution(
+        x=answer.point.x,
+        s=take(S),
+        z=take(Z),
+        objective=answer.objective,
+        status=answer.status,
+        info=answer.info,
+    )
+
+
+def _structured_matrix_form(C, A, b, options):
+    several = _are_several(C, 2)
+    Cs, As = (list(C), list(A)) if several else ([C], [A])
+    if len(Cs) != len(As):
+        raise ValueError(f"C has {len(Cs)} blocks and A has {len(As)}; there must be one A_j per C_j.")
+    names = [f"[{j}]" if several else "" for j in range(len(Cs))]
+    b = _with_blocks("b", b, [f"{kind}{name}" for name in names for kind in "CA"], [v for p in zip(Cs, As) for v in p])
+    require_shape("b", b, (None,))
+    blocks = [
+        _matrix_form_block(name, C_j, A_j, b.shape[0], b.dtype) for name, C_j, A_j in zip(names, Cs, As, strict=True)
+    ]
+    answer, S, X = _solve_blocks(b, blocks, options)
+    status = answer.status
+    primal, dual = jnp.int32(Status.PRIMAL_INFEASIBLE), jnp.int32(Status.DUAL_INFEASIBLE)
+    swapped = jnp.where(status == primal, dual, jnp.where(status == dual, primal, status))
+    take = (lambda v: v) if several else (lambda v: v[0])
+    info = replace(answer.info, primal_residual=answer.info.dual_residual, dual_residual=answer.info.primal_residual)
+    # <C, X> with the derivative of the optimal value
+    objective = jax.lax.stop_gradient(sum(jnp.sum(block.F0 * X_j) for block, X_j in zip(blocks, X, strict=True)))
+    objective = objective - (answer.objective - jax.lax.stop_gradient(answer.objective))
+    objective = jnp.where(jnp.isinf(answer.objective), -answer.objective, objective)
+    return Solution(x=take(X), y=answer.point.x, z=take(S), objective=objective, status=swapped, info=info)
+
+
+def _with_blocks(name, vector, names, values):
+    """The vector, in the floating type of all dense data."""
+    dense = {own: v for own, v in zip(names, values, strict=True) if not is_sparse_block(v)}
+    return floating(**{name: vector}, **dense)[0]
+
+
+def _matrix_form_block(name, C, A, m, dtype):
+    """One block C + sum y_i A_i psd of the dual."""
+    if is_sparse_block(A) and isinstance(A, list | tuple):
+        return read_block(f"A{name}", [_host(C), *A], m, dtype)
+    if is_sparse_block(A):
+        rest = read_block(f"A{name}", _behind_zeros(A), m, dtype)
+        return rest._replace(F0=symmetric(jnp.asarray(_dense(C), dtype)))
+    if is_sparse_block(C):
+        return read_block(f"A{name}", [C, *np.asarray(A)], m, dtype)
+    C, A = floating(C=C, A=A)
+    require_shape(f"C{name}", C, (C.shape[-1],) * C.ndim, "a square matrix")
+    require_shape(f"A{name}", A, (m, *C.shape), f"with one matrix of the size of C{name} per entry of b")
+    known = not any(isinstance(v, jax.core.Tracer) for v in (C, A))
+    both = np.concatenate([np.asarray(C)[None], np.asarray(A)]) if known else jnp.concatenate([C[None], A])
+    return read_block(f"A{name}", both, m, dtype)
+
+
+def _host(C):
+    return C if is_sparse_block(C) and hasattr(C, "tocoo") else np.asarray(_dense(C))
+
+
+def _dense(C):
+    return C.toarray() if hasattr(C, "toarray") else C.todense() if hasattr(C, "todense") else C
+
+
+def _behind_zeros(A):
+    """A BCOO array with one more matrix, zero, in front."""
+    from jax.experimental.sparse import BCOO
+
+    shift = jnp.asarray([1, 0, 0], A.indices.dtype)
+    return BCOO((A.data, A.indices + shift), shape=(A.shape[0] + 1, *A.shape[1:]))
+
+
+def _solve_blocks(c, blocks, options):
+    program, places = program_of(c, blocks)
+    answer = _solve_structured(program, options)
+    return answer, *matrices_of(places, answer.point, blocks)
+
+
+_solve_structured = quick_jit(semidefinite_solver.solve)
