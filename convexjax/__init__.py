@@ -9,6 +9,7 @@ from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.perturbed import perturbed
 from convexjax.problems.conic import solve_conic
+from convexjax.problems.maxdet import solve_maxdet
 from convexjax.problems.minimize import barrier_method, minimize
 from convexjax.problems.mpc import Trajectory, shift_horizon, solve_mpc
 from convexjax.problems.qp import solve_lp, solve_qp
@@ -42,6 +43,7 @@ __all__ = [
     "smat",
     "solve_conic",
     "solve_lp",
+    "solve_maxdet",
     "solve_mpc",
     "solve_qp",
     "solve_sdp",

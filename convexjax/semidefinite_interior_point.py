@@ -218,7 +218,8 @@ def measure(program: SemidefiniteProgram, scaling: Scaling, point: Point, tolera
             primal_value -= _log_det(S_j) + degree * jnp.log(scaling.of_S)
             dual_objective += _log_det(Z_j) + degree * jnp.log(scaling.of_Z) + degree
     terms = jnp.sum(jnp.abs(c * x))
-    least = jnp.maximum(jnp.minimum(1, 0.01 * terms * unit), 1e-8 * unit)
+    # both values may vanish: then relative to the size that they have for data of these norms
+    least = jnp.maximum(jnp.minimum(1, 0.01 * terms * unit), 1e-3 * jnp.minimum(unit, 1))
     gap = jnp.maximum(jnp.abs(primal_value - dual_objective) - 10 * eps * terms * unit, 0)
 
     # rays: descent along which every constraint holds, and its counterpart for Z
