@@ -1,6 +1,6 @@
 """convexjax: convex optimisation as pure JAX functions."""
 
-from convexjax import learn
+from convexjax import learn, relaxations
 from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
 from convexjax.convexity import Counterexample, check_convexity
@@ -39,6 +39,7 @@ __all__ = [
     "lstsq",
     "minimize",
     "perturbed",
+    "relaxations",
     "shift_horizon",
     "smat",
     "solve_conic",

@@ -41,6 +41,7 @@ ORDER = [
     "solver",
     "smooth_solver",
     "problems",
+    "relaxations",
     "double_double",
     "gram",
     "pseudo_inverse",

@@ -188,7 +188,7 @@ def _has_structure(pair: tuple, options: Options) -> bool:
         return True
     plain = options.method == "auto" and options.derivative == "exact"
     plain = plain and not (options.check_derivative or options.polish)
-    shapes = [jnp.shape(block) for block in blocks]
+    shapes = [jnp.shape(block if hasattr(block, "shape") else jnp.asarray(block)) for block in blocks]
     numbers = sum(shape[0] * shape[-1] * (shape[-1] + 1) // 2 for shape in shapes if len(shape) == 3)
     return plain and numbers >= REAL_SIZE
 

@@ -1,0 +1,153 @@
+"""Global lower bounds of polynomials by sums of squares, with the minimisers where the bound is attained.
+
+With the vector m(x) of all monomials up to degree d and w(x) = (1 + |x|^2)^r, the largest gamma with
+
+    w(x) (p(x) - gamma) = m(x)'Q m(x),   Q psd                                                                 (1)
+
+is a lower bound of p: the right-hand side is a sum of squares. The dual matrix of (1) is the matrix of the moments
+of a measure, and where it is flat its atoms are minimisers (Lasserre, "Global optimization with polynomials and the
+problem of moments", 2001; Henrion and Lasserre, "Detecting global optimality and extracting solutions", 2005).
+"""
+
+from collections.abc import Mapping
+from functools import reduce
+from itertools import product
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from convexjax.options import Options
+from convexjax.problems.arguments import checked_options
+from convexjax.problems.matrix_inequality import Block, matrices_of, program_of
+from convexjax.relaxations.graphs import _solve
+from convexjax.semidefinite_program import Entries
+
+# Eigenvalues of the moment matrix below this, relative to the largest, count as zero.
+RANK = 1e-4
+# A point is a minimiser if its value is this close to the bound, relative to the coefficients.
+ATTAINED = 1e-5
+
+
+class PolynomialBound(NamedTuple):
+    """A lower bound, its certificate, and minimisers."""
+
+    bound: jnp.ndarray  # gamma
+    minimisers: np.ndarray  # (number, n), none if none could be read off
+    gram: jnp.ndarray  # Q of (1)
+    moments: jnp.ndarray  # the dual matrix
+    monomials: np.ndarray  # (k, n), exponents of m(x)
+    residual: jnp.ndarray  # largest coefficient of the difference of both sides of (1)
+    status: jnp.ndarray
+    info: Any
+
+
+def minimize_polynomial(
+    coefficients: Mapping[tuple[int, ...], float], *, multiplier: int = 0, options: Options | None = None
+) -> PolynomialBound:
+    """The greatest lower bound of a polynomial that (1) gives, and points where it is attained. Runs on the host.
+
+    Arguments:
+        coefficients: by exponents, `{(2, 0): 1.0, (0, 1): -3.0}` for x^2 - 3 y.
+        multiplier: r; larger values give better bounds where r = 0 does not suffice.
+
+    Raises:
+        ValueError: exponents of different lengths or negative ones, an odd degree.
+
+    >>> import convexjax as cj
+    >>> found = cj.relaxations.minimize_polynomial({(4,): 1.0, (2,): -2.0, (1,): 0.5})
+    >>> print(round(float(found.bound), 3), found.minimisers.round(3))
+    -1.515 [[-1.057]]
+    """
+    options = checked_options(options)
+    p = {tuple(int(e) for e in exponents): float(value) for exponents, value in coefficients.items()}
+    lengths = {len(exponents) for exponents in p}
+    if len(lengths) != 1 or min(lengths) == 0 or any(e < 0 for exponents in p for e in exponents):
+        raise ValueError(f"coefficients must have exponents >= 0 of one length n >= 1, got lengths {sorted(lengths)}.")
+    (n,) = lengths
+    degree = max((sum(exponents) for exponents, value in p.items() if value), default=0)
+    if degree % 2:
+        raise ValueError(f"the polynomial has odd degree {degree}, so it is unbounded below.")
+    units = np.eye(n, dtype=int)
+    factor = {(0,) * n: 1.0} | {tuple(2 * unit): 1.0 for unit in units}
+    w = reduce(_times, [factor] * multiplier, {(0,) * n: 1.0})
+    wp = _times(w, p)
+    d = max(1, degree // 2 + multiplier)
+    monomials = np.array(sorted((e for e in product(range(d + 1), repeat=n) if sum(e) <= d), key=lambda e: (sum(e), e[::-1])))
+
+    # (1) by coefficients, gamma = p_0 - Q_00 eliminated
+    i, j = np.triu_indices(len(monomials))
+    sums = monomials[i] + monomials[j]
+    alphas, of_pair = np.unique(sums, axis=0, return_inverse=True)
+    of_pair = of_pair.reshape(-1)
+    keep = alphas.any(1)
+    place = np.cumsum(keep) - 1
+    chosen = keep[of_pair]
+    constraint, row, column = place[of_pair[chosen]], i[chosen], j[chosen]
+    value = np.ones(row.size)
+    w_alpha, wp_alpha = (np.array([q.get(tuple(alpha), 0.0) for alpha in alphas[keep].tolist()]) for q in (w, wp))
+    at_zero = np.flatnonzero(w_alpha)
+    entries = Entries(
+        np.concatenate([at_zero, constraint]),
+        np.concatenate([np.zeros(at_zero.size, int), row]),
+        np.concatenate([np.zeros(at_zero.size, int), column]),
+        np.concatenate([-w_alpha[at_zero], value]),
+    )
+    constant = p.get((0,) * n, 0.0)
+    dtype = jnp.result_type(float)
+    b = jnp.asarray(wp_alpha - w_alpha * constant, dtype)
+    C = jnp.zeros((len(monomials),) * 2, dtype).at[0, 0].set(1)
+    block = Block(C, entries)
+    program, places = program_of(b, [block])
+    answer = _solve(program, options)
+    (M,), (Q,) = matrices_of(places, answer.point, [block])
+    bound = constant - Q[0, 0]
+    residual = jnp.max(jnp.abs(program.inner(answer.point.Z) - b), initial=0)
+    found = _atoms(np.asarray(M, float), monomials, n)
+    size = max([1.0, *map(abs, p.values())])
+    values = np.array([_value(p, x) for x in found])
+    minimisers = found[values <= float(bound) + ATTAINED * size] if len(found) else found
+    return PolynomialBound(bound, minimisers, Q, M, monomials, residual, answer.status, answer.info)
+
+
+def _times(p: dict, q: dict) -> dict:
+    out: dict[tuple[int, ...], float] = {}
+    for (a, u), (b, v) in product(p.items(), q.items()):
+        key = tuple(np.add(a, b).tolist())
+        out[key] = out.get(key, 0.0) + u * v
+    return out
+
+
+def _value(p: dict, x: np.ndarray) -> float:
+    return float(sum(value * np.prod(x ** np.array(exponents)) for exponents, value in p.items()))
+
+
+def _atoms(M: np.ndarray, monomials: np.ndarray, n: int) -> np.ndarray:
+    """Points x with M = sum weight m(x) m(x)', if M is flat: from the eigenvectors of the multiplications by x_i."""
+    none = np.zeros((0, n))
+    if not np.all(np.isfinite(M)):
+        return none
+    values, vectors = np.linalg.eigh(M)
+    rank = max(1, int(np.sum(values > RANK * values[-1])))
+    V = vectors[:, -rank:] * np.sqrt(np.maximum(values[-rank:], 0))
+    # monomials in increasing order whose rows of V span all rows: a basis of the quotient
+    basis: list[int] = []
+    for k in range(len(monomials)):
+        trial = V[[*basis, k]]
+        if np.linalg.matrix_rank(trial, tol=RANK**0.5 * np.linalg.norm(V, 2)) > len(basis):
+            basis.append(k)
+        if len(basis) == rank:
+            break
+    index = {tuple(m): k for k, m in enumerate(monomials.tolist())}
+    shifted = [[tuple((monomials[k] + unit).tolist()) for k in basis] for unit in np.eye(n, dtype=int)]
+    if len(basis) < rank or any(m not in index for row in shifted for m in row):
+        return none
+    U = V @ np.linalg.inv(V[basis])
+    multiplications = [U[[index[m] for m in row]] for row in shifted]
+    weights = np.random.default_rng(0).uniform(1, 2, n)
+    mixed = sum(w * N for w, N in zip(weights, multiplications, strict=True))
+    eigenvalues, T = np.linalg.eig(mixed)
+    if np.iscomplexobj(eigenvalues) and np.abs(eigenvalues.imag).max() > 1e-2 * max(1, np.abs(eigenvalues).max()):
+        return none
+    inverse = np.linalg.inv(T)
+    return np.stack([np.real(np.diagonal(inverse @ N @ T)) for N in multiplications], 1)
