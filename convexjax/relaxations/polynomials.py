@@ -23,10 +23,12 @@ from convexjax.problems.matrix_inequality import Block, matrices_of, program_of
 from convexjax.relaxations.graphs import _solve
 from convexjax.semidefinite_program import Entries
 
-# Eigenvalues of the moment matrix below this, relative to the largest, count as zero.
-RANK = 1e-4
-# A point is a minimiser if its value is this close to the bound, relative to the coefficients.
-ATTAINED = 1e-5
+# Eigenvalues of the moment matrix below this, relative to the largest, count as zero: one after the other is tried.
+RANKS = (1e-2, 1e-3, 1e-4, 1e-6)
+# A point is a minimiser if its value is this close to the bound, relative to the largest coefficient.
+ATTAINED = 1e-6
+# Most Newton steps to a minimiser.
+NEWTON_STEPS = 20
 
 
 class PolynomialBound(NamedTuple):
@@ -103,10 +105,7 @@ def minimize_polynomial(
     (M,), (Q,) = matrices_of(places, answer.point, [block])
     bound = constant - Q[0, 0]
     residual = jnp.max(jnp.abs(program.inner(answer.point.Z) - b), initial=0)
-    found = _atoms(np.asarray(M, float), monomials, n)
-    size = max([1.0, *map(abs, p.values())])
-    values = np.array([_value(p, x) for x in found])
-    minimisers = found[values <= float(bound) + ATTAINED * size] if len(found) else found
+    minimisers = _minimisers(p, np.asarray(M, float), monomials, float(bound))
     return PolynomialBound(bound, minimisers, Q, M, monomials, residual, answer.status, answer.info)
 
 
@@ -122,19 +121,61 @@ def _value(p: dict, x: np.ndarray) -> float:
     return float(sum(value * np.prod(x ** np.array(exponents)) for exponents, value in p.items()))
 
 
-def _atoms(M: np.ndarray, monomials: np.ndarray, n: int) -> np.ndarray:
-    """Points x with M = sum weight m(x) m(x)', if M is flat: from the eigenvectors of the multiplications by x_i."""
-    none = np.zeros((0, n))
-    if not np.all(np.isfinite(M)):
+def _minimisers(p: dict, M: np.ndarray, monomials: np.ndarray, bound: float) -> np.ndarray:
+    """Points with the value of the bound, from the moments: those of low degree first, for what the bound does not
+    determine, an interior point leaves large."""
+    n, none = monomials.shape[1], np.zeros((0, monomials.shape[1]))
+    allowed = bound + ATTAINED * max([1.0, *map(abs, p.values())])
+    if not (np.all(np.isfinite(M)) and np.isfinite(bound)):
         return none
+    best = none
+    degrees = monomials.sum(1)
+    for degree in range(1, degrees.max() + 1):
+        few = degrees <= degree
+        for tolerance in RANKS:
+            atoms = [_polished(p, x) for x in _atoms(M[np.ix_(few, few)], monomials[few], tolerance)]
+            good = [x for x in atoms if _value(p, x) <= allowed]
+            distinct = [x for i, x in enumerate(good) if all(np.abs(x - y).max() > 1e-4 for y in good[:i])]
+            if len(distinct) > len(best):
+                best = np.stack(distinct)
+    return best
+
+
+def _polished(p: dict, x: np.ndarray) -> np.ndarray:
+    """A few Newton steps from x, as long as they lead down."""
+    exponents, values = np.array(list(p)), np.array(list(p.values()))
+    units = np.eye(exponents.shape[1], dtype=int)
+
+    def derivative(x, *axes):
+        factor, powers = values.copy(), exponents.copy()
+        for axis in axes:
+            factor, powers = factor * powers[:, axis], np.maximum(powers - units[axis], 0)
+        return float(factor @ np.prod(x**powers, 1))
+
+    n = x.size
+    for _ in range(NEWTON_STEPS):
+        gradient = np.array([derivative(x, i) for i in range(n)])
+        hessian = np.array([[derivative(x, i, j) for j in range(n)] for i in range(n)])
+        new = x - np.linalg.lstsq(hessian, gradient, rcond=1e-10)[0]
+        if not _value(p, new) < _value(p, x):
+            break
+        x = new
+    return x
+
+
+def _atoms(M: np.ndarray, monomials: np.ndarray, tolerance: float) -> np.ndarray:
+    """Points x with M = sum weight m(x) m(x)' to a tolerance, none if M is not flat: from the eigenvectors of the
+    multiplications by x_i."""
+    n = monomials.shape[1]
+    none = np.zeros((0, n))
     values, vectors = np.linalg.eigh(M)
-    rank = max(1, int(np.sum(values > RANK * values[-1])))
+    rank = max(1, int(np.sum(values > tolerance * values[-1])))
     V = vectors[:, -rank:] * np.sqrt(np.maximum(values[-rank:], 0))
     # monomials in increasing order whose rows of V span all rows: a basis of the quotient
     basis: list[int] = []
     for k in range(len(monomials)):
         trial = V[[*basis, k]]
-        if np.linalg.matrix_rank(trial, tol=RANK**0.5 * np.linalg.norm(V, 2)) > len(basis):
+        if np.linalg.matrix_rank(trial, tol=tolerance**0.5 * np.linalg.norm(V, 2)) > len(basis):
             basis.append(k)
         if len(basis) == rank:
             break
@@ -146,8 +187,8 @@ def _atoms(M: np.ndarray, monomials: np.ndarray, n: int) -> np.ndarray:
     multiplications = [U[[index[m] for m in row]] for row in shifted]
     weights = np.random.default_rng(0).uniform(1, 2, n)
     mixed = sum(w * N for w, N in zip(weights, multiplications, strict=True))
-    eigenvalues, T = np.linalg.eig(mixed)
-    if np.iscomplexobj(eigenvalues) and np.abs(eigenvalues.imag).max() > 1e-2 * max(1, np.abs(eigenvalues).max()):
+    _, T = np.linalg.eig(mixed)
+    if np.linalg.cond(T) > 1e10:
         return none
     inverse = np.linalg.inv(T)
     return np.stack([np.real(np.diagonal(inverse @ N @ T)) for N in multiplications], 1)
