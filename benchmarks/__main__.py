@@ -47,6 +47,20 @@ def parser() -> argparse.ArgumentParser:
     sets.add_argument("--limit", type=int, help="only the first N problems of each set, smallest first")
     sets.add_argument("--names", type=lambda text: text.split(","), help="only these problems, separated by commas")
     add_common(sets, threads=0, repeats=0)
+    matrices = commands.add_parser("sdp", help="semidefinite programs of real size: files, max-cut, a batch")
+    matrices.set_defaults(run=run_sdp)
+    matrices.add_argument("--data", type=Path, help="folder with one folder of .npz files per set")
+    matrices.add_argument("--names", type=lambda text: text.split(","), help="only these problems of the files")
+    matrices.add_argument("--max-variables", type=int, default=1500)
+    matrices.add_argument("--max-side", type=int, default=520)
+    matrices.add_argument("--nodes", default="", help="max-cut on random graphs with these numbers of nodes: 100,250")
+    matrices.add_argument("--lanes", type=int, default=0, help="time a batch of so many small programs, too: 512")
+    add_common(matrices, threads=0, repeats=1)
+    matrices.set_defaults(solvers="convexjax_sdp,sdpa,clarabel")
+    log_dets = commands.add_parser("maxdet", help="log det programs beside scikit-learn and cvxpy")
+    log_dets.set_defaults(run=run_maxdet)
+    log_dets.add_argument("--variables", default="30,100", help="of the graphical lasso, separated by commas")
+    log_dets.add_argument("--repeats", type=int, default=3)
     generated = commands.add_parser("families", help="generated programs")
     generated.set_defaults(run=run_families)
     generated.add_argument("--family", choices=families.FAMILIES, required=True)
@@ -185,6 +199,24 @@ def programs_of_sets(arguments: argparse.Namespace) -> Iterator[tuple[str, Progr
         files = problem_files.select_files(arguments.data / name, arguments.max_size, arguments.names)
         for path in files[: arguments.limit]:
             yield name, problem_files.load(path)
+
+
+def run_sdp(arguments: argparse.Namespace) -> None:
+    """Semidefinite programs; the exit status says whether a claim of convexjax was false."""
+    from benchmarks import semidefinite
+
+    programs = semidefinite.programs(arguments)
+    rows = compare(programs, arguments)
+    if arguments.lanes:
+        print(report.aligned(semidefinite.batch(arguments.lanes, arguments.repeats)))
+    raise SystemExit(any(row.false_claim for row in rows if row.solver == "convexjax_sdp"))
+
+
+def run_maxdet(arguments: argparse.Namespace) -> None:
+    """Log det programs."""
+    from benchmarks import maxdet
+
+    print(report.aligned(maxdet.table(arguments)))
 
 
 def run_families(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,125 @@
+"""Log det programs for the command `maxdet`: graphical lasso beside scikit-learn, designs and ellipsoids beside cvxpy.
+
+Every answer is judged by numbers computed here: the duality gap of the graphical lasso, the objective of the others.
+"""
+
+import argparse
+import time
+from statistics import median
+
+import numpy as np
+
+
+def seconds(run, repeats: int):
+    """The answer, and the median time of later calls."""
+    found, times = run(), []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        found = run()
+        times.append(time.perf_counter() - start)
+    return found, median(times)
+
+
+def table(arguments: argparse.Namespace) -> list[list[str]]:
+    """One row per problem and solver."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    rows = [["problem", "solver", "seconds", "objective", "duality gap"]]
+    for p in map(int, filter(None, arguments.variables.split(","))):
+        rows += graphical_lasso(p, arguments.repeats)
+    return rows + design(100, 6, arguments.repeats) + ellipsoid(100, 3, arguments.repeats)
+
+
+def lasso_program(S: np.ndarray, rho: float):
+    """c, F (sparse), G (diagonal) of min trace(S X) - log det X + rho sum_{i != j} |X_ij|."""
+    import scipy.sparse as sparse
+
+    p = len(S)
+    i, j = np.triu_indices(p)
+    off = np.flatnonzero(i != j)
+    n, t = i.size, off.size
+    unit = lambda a, b: sparse.coo_array((np.ones(1 + (a != b)), ([a, b][: 1 + (a != b)], [b, a][: 1 + (a != b)])), (p, p))
+    F = [sparse.coo_array((p, p)), *(unit(a, b) for a, b in zip(i, j, strict=True)), *[sparse.coo_array((p, p))] * t]
+    X, T = np.zeros((n, t)), np.eye(t)
+    X[off, np.arange(t)] = 1
+    G = np.concatenate([np.zeros((1, 2 * t)), np.block([[X, -X], [T, T]])])
+    c = np.concatenate([np.where(i == j, 1, 2) * S[i, j], np.full(t, 2 * rho)])
+    return c, F, G
+
+
+def lasso_gap(S: np.ndarray, X: np.ndarray, rho: float) -> tuple[float, float]:
+    """The objective, and its distance to the dual value of X^-1 moved into the box |W - S| <= rho."""
+    off = ~np.eye(len(S), dtype=bool)
+    value = np.sum(S * X) - np.linalg.slogdet(X)[1] + rho * np.abs(X[off]).sum()
+    W = S + np.where(off, np.clip(np.linalg.inv(X) - S, -rho, rho), 0)
+    return float(value), float(value - np.linalg.slogdet(W)[1] - len(S))
+
+
+def graphical_lasso(p: int, repeats: int) -> list[list[str]]:
+    """Ours by the interior point up to 30 variables (2 p^2 of them), scikit-learn at the gap that ours has."""
+    import convexjax as cj
+
+    rng = np.random.default_rng(p)
+    S = np.cov(rng.normal(size=(3 * p, p)).T)
+    rho, rows = 0.1, []
+    tolerance = 1e-8
+    if p <= 30:
+        c, F, G = lasso_program(S, rho)
+        found, taken = seconds(lambda: cj.solve_maxdet(c, F, G), repeats)
+        value, gap = lasso_gap(S, np.asarray(found.s_cones[0]), rho)
+        tolerance = max(gap, 1e-12)
+        rows.append([f"graphical lasso {p}", "convexjax", f"{taken:.4f}", f"{value:.9f}", f"{gap:.1e}"])
+    try:
+        from sklearn.covariance import graphical_lasso as peer
+    except ImportError:
+        return rows
+    (_, X), taken = seconds(lambda: peer(S, rho, tol=tolerance, enet_tol=1e-10, max_iter=10_000), repeats)
+    value, gap = lasso_gap(S, X, rho)
+    return [*rows, [f"graphical lasso {p}", "scikit-learn", f"{taken:.4f}", f"{value:.9f}", f"{gap:.1e}"]]
+
+
+def design(n: int, k: int, repeats: int) -> list[list[str]]:
+    """min -log det sum u_i v_i v_i', u >= 0, sum u = 1."""
+    import cvxpy as cp
+
+    import convexjax as cj
+
+    V = np.random.default_rng(0).normal(size=(n, k))
+    F = np.concatenate([np.zeros((1, k, k)), V[:, :, None] * V[:, None]])
+    G, one = np.concatenate([np.zeros((1, n)), np.eye(n)]), np.ones((1, n))
+    value = lambda u: -np.linalg.slogdet((V.T * u) @ V)[1]
+    dual_gap = lambda u: k * np.log(np.einsum("ni,ij,nj->n", V, np.linalg.inv((V.T * u) @ V), V).max() / k)
+    found, taken = seconds(lambda: np.asarray(cj.solve_maxdet(np.zeros(n), F, G, one, [1.0]).x), repeats)
+    rows = [["D-optimal design", "convexjax", f"{taken:.4f}", f"{value(found):.9f}", f"{dual_gap(found):.1e}"]]
+    for name in ("CLARABEL", "SCS"):
+        u = cp.Variable(n)
+        problem = cp.Problem(cp.Minimize(-cp.log_det(V.T @ cp.diag(u) @ V)), [u >= 0, cp.sum(u) == 1])
+        _, taken = seconds(lambda problem=problem, name=name: problem.solve(solver=name), repeats)
+        w = np.maximum(u.value, 0) / np.maximum(u.value, 0).sum()
+        rows.append(["D-optimal design", f"cvxpy {name}", f"{taken:.4f}", f"{value(w):.9f}", f"{dual_gap(w):.1e}"])
+    return rows
+
+
+def ellipsoid(m: int, d: int, repeats: int) -> list[list[str]]:
+    """The volume of the smallest ellipsoid around points, as -log det B of |B p + b| <= 1."""
+    import cvxpy as cp
+
+    import convexjax as cj
+
+    points = np.random.default_rng(1).normal(size=(m, d))
+
+    def value(centre, shape):  # after growing the ellipsoid until it holds all points
+        largest = np.einsum("ni,ij,nj->n", points - centre, shape, points - centre).max()
+        return -0.5 * np.linalg.slogdet(shape / largest)[1]
+
+    ours, taken = seconds(lambda: cj.relaxations.minimum_volume_ellipsoid(points), repeats)
+    result = value(np.asarray(ours.centre), np.asarray(ours.shape))
+    rows = [["ellipsoid", "convexjax", f"{taken:.4f}", f"{result:.9f}", ""]]
+    for name in ("CLARABEL", "SCS"):
+        B, b = cp.Variable((d, d), PSD=True), cp.Variable(d)
+        problem = cp.Problem(cp.Minimize(-cp.log_det(B)), [cp.norm(points @ B + b[None, :], axis=1) <= 1])
+        _, taken = seconds(lambda problem=problem, name=name: problem.solve(solver=name), repeats)
+        result = value(-np.linalg.solve(B.value, b.value), B.value @ B.value)
+        rows.append(["ellipsoid", f"cvxpy {name}", f"{taken:.4f}", f"{result:.9f}", ""])
+    return rows
