@@ -39,7 +39,9 @@ def lasso_program(S: np.ndarray, rho: float):
     i, j = np.triu_indices(p)
     off = np.flatnonzero(i != j)
     n, t = i.size, off.size
-    unit = lambda a, b: sparse.coo_array((np.ones(1 + (a != b)), ([a, b][: 1 + (a != b)], [b, a][: 1 + (a != b)])), (p, p))
+    unit = lambda a, b: sparse.coo_array(
+        (np.ones(1 + (a != b)), ([a, b][: 1 + (a != b)], [b, a][: 1 + (a != b)])), (p, p)
+    )
     F = [sparse.coo_array((p, p)), *(unit(a, b) for a, b in zip(i, j, strict=True)), *[sparse.coo_array((p, p))] * t]
     X, T = np.zeros((n, t)), np.eye(t)
     X[off, np.arange(t)] = 1

@@ -23,9 +23,9 @@ def programs(arguments: argparse.Namespace) -> Iterator[tuple[str, Program]]:
         for path in problem_files.select_files(arguments.data / name, None, arguments.names):
             program = problem_files.load(path)
             largest = max(program.cones.psd, default=0) if isinstance(program, ConicProgram) else np.inf
-            if largest <= arguments.max_side and program.q.size <= arguments.max_variables:
-                if is_semidefinite(program):
-                    yield name, program
+            small = largest <= arguments.max_side and program.q.size <= arguments.max_variables
+            if small and is_semidefinite(program):
+                yield name, program
     for nodes in map(int, filter(None, arguments.nodes.split(","))):
         yield "max_cut", max_cut(nodes)
 

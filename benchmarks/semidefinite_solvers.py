@@ -98,12 +98,10 @@ def prepare_sdpa(program: ConicProgram, tolerance: float) -> Solve:
         x, y, info, *_ = sdpap.solve(*data, options)
         claims = {"pdOPT": "solved", "pdFEAS": "almost", "pUNBD": "unbounded", "dUNBD": "infeasible"}
         claims |= {"pFEAS_dINF": "unbounded", "pINF_dFEAS": "infeasible"}
-        flat = lambda v: np.concatenate(
-            [v[:few]] + [_vector(M) for M in _square(v[few:], program.cones.psd)]
-        )
+        flat = lambda v: np.concatenate([v[:few]] + [_vector(M) for M in _square(v[few:], program.cones.psd)])
         x = np.asarray(sparse.csc_matrix(x).todense()).ravel()
         z = np.asarray(sparse.csc_matrix(y).todense()).ravel()
-        s = np.asarray((data[0] @ x[:, None] - data[1].todense())).ravel()
+        s = np.asarray(data[0] @ x[:, None] - data[1].todense()).ravel()
         return Answer(claim=claims.get(info["phasevalue"], "failed"), x=x, s=flat(s), z=flat(z))
 
     return run

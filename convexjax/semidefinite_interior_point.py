@@ -160,9 +160,9 @@ def _to_boundary(inverse_factor, direction):
 
 
 def smallest_eigenvalue(W: jax.Array) -> jax.Array:
-    """A lower bound, nearly always, of the smallest eigenvalue of a symmetric matrix, close to it: Lanczos' method, with
-    the residual of the Ritz vector subtracted (Toh, "A note on the calculation of step-lengths in interior-point methods
-    for semidefinite programming", 2002)."""
+    """A lower bound, nearly always, of the smallest eigenvalue of a symmetric matrix, close to it: Lanczos' method,
+    with the residual of the Ritz vector subtracted (Toh, "A note on the calculation of step-lengths in interior-point
+    methods for semidefinite programming", 2002)."""
     side, steps = W.shape[0], LANCZOS_STEPS
     first = jnp.asarray(np.random.default_rng(0).normal(size=side), W.dtype)
 
@@ -188,8 +188,9 @@ def smallest_eigenvalue(W: jax.Array) -> jax.Array:
 
 
 def measure(program: SemidefiniteProgram, scaling: Scaling, point: Point, tolerance: jax.Array) -> Claims:
-    """What the point proves: residuals relative to their terms, in the units of the user and of the solver, certificates
-    of infeasibility (that of `x` is tested, not measured: 0 or infinite), and the objective in the user's units."""
+    """What the point proves: residuals relative to their terms, in the units of the user and of the solver,
+    certificates of infeasibility (that of `x` is tested, not measured: 0 or infinite), and the objective in the user's
+    units."""
     x, y, S, Z = point
     c, F0, dtype = program.c, program.F0, program.c.dtype
     tiny, eps = jnp.finfo(dtype).tiny, jnp.finfo(dtype).eps
@@ -226,9 +227,14 @@ def measure(program: SemidefiniteProgram, scaling: Scaling, point: Point, tolera
     rising = -linear > 1e-4 * eps**0.5 * terms
     unit_ray = _each(lambda a: a / jnp.where(rising, -linear, 1), combined)
     largest_ray = jnp.maximum(1, _largest(unit_ray))
-    holds = lambda: jnp.all(
-        jnp.stack(_each(lambda a, one: _is_definite(a + largest_ray * tolerance / 2 * one), unit_ray, identity(program)))
-    ) & (size(Ax) <= tolerance * -linear)
+    holds = lambda: (
+        jnp.all(
+            jnp.stack(
+                _each(lambda a, one: _is_definite(a + largest_ray * tolerance / 2 * one), unit_ray, identity(program))
+            )
+        )
+        & (size(Ax) <= tolerance * -linear)
+    )
     ray = jax.lax.cond(rising & (-linear > 10), holds, lambda: jnp.array(False))
     sizes = sum((jnp.sum(jnp.abs(f * z)) for f, z in zip(F0, Z, strict=True)), jnp.sum(jnp.abs(program.b * y)))
     certain = dual_value > 1e4 * eps * sizes
@@ -380,9 +386,7 @@ def direction(
         targets = tuple(jnp.maximum(sigma * mu_log, weight) if w else sigma * mu for w in program.weights)
         d, primal, dual = towards(targets, E)
         p, q = jnp.minimum(primal, 1), jnp.minimum(dual, 1)
-        moved = means(
-            program, _each(lambda s, ds: s + p * ds, S, d.S), _each(lambda z, dz: z + q * dz, Z, d.Z)
-        )
+        moved = means(program, _each(lambda s, ds: s + p * ds, S, d.S), _each(lambda z, dz: z + q * dz, Z, d.Z))
         ratio = moved[0] / mu
         if 0 not in program.weights:
             ratio = jnp.maximum(moved[1] - weight, 0) / jnp.maximum(mu_log, weight)

@@ -126,7 +126,7 @@ def _schur_of_block(V, Z, dense, rows, columns, values):
     flat = dense.reshape(d, side * side)
 
     def products(F):  # (some, side, side)
-        T = jnp.einsum("ij,djk,kl->dil", V, F, Z, optimize=((0, 1), (0, 1)))
+        T = V @ (F.reshape(-1, side) @ Z).reshape(F.shape)
         read = (T[:, rows, columns] + T[:, columns, rows]) if a else jnp.zeros((F.shape[0], *rows.shape), V.dtype)
         return T.reshape(-1, side * side) @ flat.T, jnp.sum(values * read, -1)
 
@@ -145,8 +145,8 @@ def _schur_of_block(V, Z, dense, rows, columns, values):
 
 
 def _pairs(V, Z, rows, columns, values):
-    """(1) for the sparse F_i and F_j of a block, (a, a): with F_i the sum of the f (e_p e_q' + e_q e_p') and F_j that of
-    the g (e_r e_s' + e_s e_r'), the sum of
+    """(1) for the sparse F_i and F_j of a block, (a, a): with F_i the sum of the f (e_p e_q' + e_q e_p') and F_j that
+    of the g (e_r e_s' + e_s e_r'), the sum of
 
         f g (V_qr Z_sp + V_qs Z_rp + V_pr Z_sq + V_ps Z_rq).
     """

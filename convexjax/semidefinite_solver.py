@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from convexjax.interior_point import history_of
 from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
 from convexjax.semidefinite_interior_point import (
@@ -28,11 +29,10 @@ from convexjax.semidefinite_interior_point import (
     unscaled,
 )
 from convexjax.semidefinite_program import SemidefiniteProgram
-from convexjax.interior_point import history_of
 from convexjax.solution import Info, Status
 
 # mu of the derivatives, relative to the product of the largest entries of S and Z, by dtype.
-CENTRE = {"float64": 1e-9, "float32": 1e-4}
+CENTRE = {"float64": 1e-10, "float32": 1e-4}
 
 
 class SemidefiniteSolution(NamedTuple):
@@ -54,7 +54,9 @@ def solve(program: SemidefiniteProgram, options: Options) -> SemidefiniteSolutio
         program = scale_tangent(program, factor)
     # a lane without a solution is cut off from its program on both sides
     fill = lambda tree: jax.tree.map(
-        lambda leaf: jnp.where(solved, leaf, jnp.ones((), leaf.dtype)) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        lambda leaf: (
+            jnp.where(solved, leaf, jnp.ones((), leaf.dtype)) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        ),
         tree,
     )
     found = answer.point, answer.objective

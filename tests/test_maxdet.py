@@ -115,7 +115,11 @@ def test_graphical_lasso():
     difference = S - np.linalg.inv(theta)
     zero = np.abs(theta) < 1e-5
     assert np.all(np.abs(difference) <= rho + 1e-5)
-    near((difference + rho * np.sign(theta))[~zero & ~np.eye(p, dtype=bool)], 0 * theta[~zero & ~np.eye(p, dtype=bool)], 1e-5)
+    near(
+        (difference + rho * np.sign(theta))[~zero & ~np.eye(p, dtype=bool)],
+        0 * theta[~zero & ~np.eye(p, dtype=bool)],
+        1e-5,
+    )
 
 
 # ----------------------------------------------------------------------------- transforms

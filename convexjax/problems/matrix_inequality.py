@@ -17,9 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convexjax.problems.arguments import floating, rank, require_shape, symmetric
+from convexjax.problems.arguments import floating, rank, require_shape, rows_or_empty, symmetric
 from convexjax.semidefinite_interior_point import Point
-from convexjax.semidefinite_program import DiagonalBlock, Entries, SemidefiniteProgram, matrix_blocks, traced_blocks
+from convexjax.semidefinite_program import (
+    DiagonalBlock,
+    Entries,
+    MatrixBlocks,
+    SemidefiniteProgram,
+    matrix_blocks,
+    traced_blocks,
+)
 
 # Largest asymmetry of a sparse matrix, relative to its largest entry, that counts as rounding.
 ROUNDING = 1e-8
@@ -153,7 +160,8 @@ def program_of(
         else:
             key = ("known" if isinstance(block.rest, Entries) else "traced", block.F0.shape[0], weight)
         groups.setdefault(key, []).append(i)
-    parts, part_weights, places = [], [], {}
+    parts: list[MatrixBlocks | DiagonalBlock] = []
+    part_weights, places = [], {}
     for key, members in groups.items():
         own = [blocks[i] for i in members]
         if key[0] in ("diagonal", "empty"):
@@ -168,7 +176,7 @@ def program_of(
             places[i] = (len(parts), None if key[0] in ("diagonal", "empty") else place)
         parts.append(part)
         part_weights.append(weights[members[0]])
-    A, b = (jnp.zeros((0, n), dtype), jnp.zeros(0, dtype)) if A is None else (A, b)
+    A, b = rows_or_empty(A, b, n, dtype)
     program = SemidefiniteProgram(c=c, parts=tuple(parts), A=A, b=b, weights=tuple(part_weights))
     return program, Places(tuple(places[i] for i in range(len(blocks))))
 

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
+from convexjax import semidefinite_solver
 from convexjax.compilation import quick_jit
 from convexjax.cone_program import ConeProgram
 from convexjax.cones.product import ProductCone
 from convexjax.cones.psd import PSD
 from convexjax.linear_algebra import Rows, smat, svec
 from convexjax.options import Options
-from convexjax import semidefinite_solver
 from convexjax.problems.arguments import checked_guess, checked_options, floating, rank, require_shape, symmetric
-from convexjax.problems.matrix_inequality import is_block, is_sparse_block, matrices_of, program_of, read_block
+from convexjax.problems.matrix_inequality import is_sparse_block, matrices_of, program_of, read_block
 from convexjax.solution import Solution, Status
 from convexjax.solver import solve
 
@@ -227,7 +227,9 @@ def _structured_matrix_form(C, A, b, options):
     if len(Cs) != len(As):
         raise ValueError(f"C has {len(Cs)} blocks and A has {len(As)}; there must be one A_j per C_j.")
     names = [f"[{j}]" if several else "" for j in range(len(Cs))]
-    b = _with_blocks("b", b, [f"{kind}{name}" for name in names for kind in "CA"], [v for p in zip(Cs, As) for v in p])
+    b = _with_blocks(
+        "b", b, [f"{kind}{name}" for name in names for kind in "CA"], [v for p in zip(Cs, As, strict=True) for v in p]
+    )
     require_shape("b", b, (None,))
     blocks = [
         _matrix_form_block(name, C_j, A_j, b.shape[0], b.dtype) for name, C_j, A_j in zip(names, Cs, As, strict=True)

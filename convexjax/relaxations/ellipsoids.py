@@ -21,7 +21,7 @@ class Ellipsoid(NamedTuple):
 
 
 def minimum_volume_ellipsoid(points: ArrayLike, *, options: Options | None = None) -> Ellipsoid:
-    """The ellipsoid of least volume that contains all points, through its dual, a D-optimal design: with q_i = (p_i, 1),
+    """The ellipsoid of least volume that contains all points, through its dual, a D-optimal design: with q_i = (p_i, 1)
 
         maximise   log det sum_i u_i q_i q_i'     subject to   u >= 0,  sum u = 1.
 

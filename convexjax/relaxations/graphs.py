@@ -110,6 +110,4 @@ def _solve_matrix_form(b, block, options) -> Solution:
     program, places = program_of(b, [block])
     answer = _solve(program, options)
     (S,), (X,) = matrices_of(places, answer.point, [block])
-    return Solution(
-        x=X, y=answer.point.x, z=S, objective=-answer.objective, status=answer.status, info=answer.info
-    )
+    return Solution(x=X, y=answer.point.x, z=S, objective=-answer.objective, status=answer.status, info=answer.info)

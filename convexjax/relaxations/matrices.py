@@ -93,12 +93,8 @@ def complete_matrix(
         raise ValueError(f"rows and columns must lie in 0..{p - 1} and 0..{q - 1}.")
     if np.unique(i * q + j).size < i.size:
         raise ValueError("a place is given more than once in rows and columns.")
-    block = Block(
-        jnp.eye(p + q, dtype=values.dtype) / 2, Entries(np.arange(i.size), i, p + j, np.full(i.size, 0.5))
-    )
+    block = Block(jnp.eye(p + q, dtype=values.dtype) / 2, Entries(np.arange(i.size), i, p + j, np.full(i.size, 0.5)))
     program, places = program_of(values, [block])
     answer = _solve(program, options)
     _, (X,) = matrices_of(places, answer.point, [block])
-    return Solution(
-        x=X[:p, p:], y=answer.point.x, objective=-answer.objective, status=answer.status, info=answer.info
-    )
+    return Solution(x=X[:p, p:], y=answer.point.x, objective=-answer.objective, status=answer.status, info=answer.info)

@@ -75,14 +75,16 @@ def minimize_polynomial(
     w = reduce(_times, [factor] * multiplier, {(0,) * n: 1.0})
     wp = _times(w, p)
     d = max(1, degree // 2 + multiplier)
-    monomials = np.array(sorted((e for e in product(range(d + 1), repeat=n) if sum(e) <= d), key=lambda e: (sum(e), e[::-1])))
+    monomials = np.array(
+        sorted((e for e in product(range(d + 1), repeat=n) if sum(e) <= d), key=lambda e: (sum(e), e[::-1]))
+    )
 
     # (1) by coefficients, gamma = p_0 - Q_00 eliminated
     i, j = np.triu_indices(len(monomials))
     sums = monomials[i] + monomials[j]
     alphas, of_pair = np.unique(sums, axis=0, return_inverse=True)
     of_pair = of_pair.reshape(-1)
-    keep = alphas.any(1)
+    keep = np.asarray(alphas.any(1))
     place = np.cumsum(keep) - 1
     chosen = keep[of_pair]
     constraint, row, column = place[of_pair[chosen]], i[chosen], j[chosen]
@@ -124,7 +126,7 @@ def _value(p: dict, x: np.ndarray) -> float:
 def _minimisers(p: dict, M: np.ndarray, monomials: np.ndarray, bound: float) -> np.ndarray:
     """Points with the value of the bound, from the moments: those of low degree first, for what the bound does not
     determine, an interior point leaves large."""
-    n, none = monomials.shape[1], np.zeros((0, monomials.shape[1]))
+    none = np.zeros((0, monomials.shape[1]))
     allowed = bound + ATTAINED * max([1.0, *map(abs, p.values())])
     if not (np.all(np.isfinite(M)) and np.isfinite(bound)):
         return none
@@ -185,7 +187,7 @@ def _atoms(M: np.ndarray, monomials: np.ndarray, tolerance: float) -> np.ndarray
         return none
     U = V @ np.linalg.inv(V[basis])
     multiplications = [U[[index[m] for m in row]] for row in shifted]
-    weights = np.random.default_rng(0).uniform(1, 2, n)
+    weights = np.asarray(np.random.default_rng(0).uniform(1, 2, n))
     mixed = sum(w * N for w, N in zip(weights, multiplications, strict=True))
     _, T = np.linalg.eig(mixed)
     if np.linalg.cond(T) > 1e10:
