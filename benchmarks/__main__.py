@@ -16,6 +16,7 @@ from benchmarks import (
     plots,
     problem_files,
     regression,
+    regression_checks,
     report,
     second_process,
     single_precision,
@@ -74,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     fits = commands.add_parser("regression", help="least squares, lasso paths, cross-validation beside other libraries")
     fits.set_defaults(run=run_regression)
     fits.add_argument("--nist", type=Path, help="folder with the NIST problems, for the table of correct digits")
+    fits.add_argument("--sslsq", type=Path, help="folder with sparse least-squares problems, for the part sets")
     fits.add_argument("--parts", type=listed, default=["digits", "least_squares", "lasso", "cross_validation"])
     fits.add_argument("--repeats", type=int, default=3)
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
@@ -316,6 +318,11 @@ def run_regression(arguments: argparse.Namespace) -> None:
         "least_squares": lambda: regression.least_squares(repeats=arguments.repeats),
         "lasso": lambda: regression.lasso(repeats=arguments.repeats),
         "cross_validation": lambda: regression.cross_validation(repeats=arguments.repeats),
+        "sets": lambda: regression_checks.sets(arguments.sslsq) if arguments.sslsq else [["sets: give --sslsq"]],
+        "constraints": regression_checks.constraints,
+        "hypergradients": regression_checks.hypergradients,
+        "real_data": regression_checks.real_data,
+        "real_paths": regression_checks.real_paths,
     }
     for name in chosen(arguments.parts, tables, "part"):
         print(f"\n{name}\n{report.aligned(tables[name]())}", flush=True)
