@@ -98,10 +98,13 @@ def minimise(loss: Loss, problem: Problem, start: jax.Array, tolerance: jax.Arra
     steps = jnp.asarray(STEPS, dtype)
 
     def error(theta):
-        """The gradient, each entry relative to the sum of the sizes of its terms here or at scores of zero."""
+        """The gradient, each entry relative to the sum of the sizes of its terms, here or at scores of zero, or to what
+        that sum would be if all rows had the mean slope there: a column may meet rows only that have none."""
         slope = weights[:, None] * _slope(loss, X @ theta, y)
         terms = jnp.abs(X).T @ jnp.abs(slope) + jnp.abs(penalty[:, None] * theta)
-        at_start = jnp.abs(X).T @ jnp.abs(weights[:, None] * _slope(loss, jnp.zeros_like(slope), y))
+        slope_at_start = jnp.abs(weights[:, None] * _slope(loss, jnp.zeros_like(slope), y))
+        mean = jnp.sum(slope_at_start, 0) / jnp.sum(weights)
+        at_start = jnp.maximum(jnp.abs(X).T @ slope_at_start, (weights @ jnp.abs(X))[:, None] * mean)
         size = jnp.maximum(terms, at_start)
         return jnp.max(jnp.abs(gradient(loss, theta, problem)) / jnp.where(size > 0, size, 1), initial=0)
 
