@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from convexjax.barrier import has_barrier
 from convexjax.compilation import quick_jit
@@ -367,6 +368,9 @@ def _bound(name: str, bound, layout: Layout, dtype):
     """A bound as a vector, or a scalar."""
     if bound is None:
         return None
+    wrong = {"lb": np.inf, "ub": -np.inf}[name]
+    if any(np.any(np.asarray(v) == wrong) for v in jax.tree.leaves(bound) if isinstance(v, float | np.ndarray)):
+        raise ValueError(f"{name} has entries {wrong}, which no x satisfies; {-wrong} stands for no bound.")
     if jax.tree.structure(bound) == layout.structure and layout.structure != jax.tree.structure(0):
         bound = floating_tree(name, bound)
         parts = []
