@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import benchmarks.cutest_programs  # noqa: F401  (adds its programs)
 from benchmarks.function_programs import PROGRAMS, FunctionProgram
 from benchmarks.minimize_peers import PEERS
 

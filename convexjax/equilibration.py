@@ -102,7 +102,8 @@ def equilibration(program: ConeProgram, enabled: bool, x: jax.Array | None = Non
         beta = jnp.where(size_b > 0, size_b, ratio)
         if x is not None:
             slack = jnp.asarray(program.cone.is_inequality()) & (b >= 0)
-            (needed,), (size_x,) = reductions(maxima=(jnp.where(slack, 0, jnp.abs(b)),)), reductions(maxima=(jnp.abs(x / D),))
+            (needed,) = reductions(maxima=(jnp.where(slack, 0, jnp.abs(b)),))
+            (size_x,) = reductions(maxima=(jnp.abs(x / D),))
             minimum = jnp.where(size_P > 0, size_q / jnp.where(size_P > 0, size_P, 1), jnp.inf)
             nearer = jnp.maximum(jnp.maximum(needed, size_x), minimum)
             beta = jnp.where(nearer > 0, jnp.minimum(beta, nearer), beta)

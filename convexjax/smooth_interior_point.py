@@ -157,9 +157,7 @@ def run(program: SmoothProgram, units: Units, options: Options, point: Point, be
         f, begins = model.value / units.objective, state.num_iters == before.num_iters
         of_x = slice(program.A.shape[1])
         slope = jnp.max(jnp.abs((units.columns * model.gradient)[of_x]), initial=0) * units.x / units.objective
-        search = search._replace(
-            f=jnp.where(begins, f, search.f), slope=jnp.where(begins, slope, search.slope)
-        )
+        search = search._replace(f=jnp.where(begins, f, search.f), slope=jnp.where(begins, slope, search.slope))
         at, claims = measured(model, units, here, jnp.maximum(search.slope, search.f - f))
         search = search._replace(first=jnp.where(begins, sizes_of(at), search.first))
         new = judge(options, tolerances, state._replace(claims=jnp.stack(claims)), at.mu)
