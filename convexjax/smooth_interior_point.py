@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from convexjax.cone_program import is_convex
 from convexjax.embedding import Claims, Point, Residuals, Units, measure, unpack
 from convexjax.interior_point import State, begin, direction, judge, recorded
-from convexjax.linear_algebra import diagonal_of, shifted, vary_like
+from convexjax.linear_algebra import DiagonalPlusLowRank, diagonal_of, shifted, vary_like
 from convexjax.options import Options
 from convexjax.smooth_program import Model, SmoothProgram
 from convexjax.solution import Status
@@ -91,7 +91,14 @@ def is_indefinite(model: Model) -> jax.Array:
     size = jnp.max(jnp.abs(diagonal_of(P)), initial=0)
     allowed = CURVATURE_ERROR[P.dtype.name] / (10 * max(P.shape[0], 1) * float(jnp.finfo(P.dtype).eps))
     finite = jax.tree.map(lambda part: jnp.all(jnp.isfinite(part)), jax.tree.leaves(P))
-    return ~is_convex(P, size * max(allowed, 1)) & jnp.all(jnp.stack(finite)) & jnp.isfinite(model.value)
+    negative = lambda: ~is_convex(P, size * max(allowed, 1))
+    if not isinstance(P, DiagonalPlusLowRank):
+        # a dominant diagonal, as sums of functions of one variable have it, needs no Cholesky factor
+        dominant = jnp.all(2 * jnp.diagonal(P) >= jnp.sum(jnp.abs(P), 1))
+        indefinite = jax.lax.cond(dominant, lambda: jnp.array(False), negative)
+    else:
+        indefinite = negative()
+    return indefinite & jnp.all(jnp.stack(finite)) & jnp.isfinite(model.value)
 
 
 # ----------------------------------------------------------------------------- one iteration

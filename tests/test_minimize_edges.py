@@ -1,4 +1,4 @@
-"""`minimize` at the edges: equations that contradict each other, constraints far away, curvature that comes and goes."""
+"""`minimize` at the edges: equations that contradict each other, constraints far away, curvature on the way."""
 
 import jax
 import jax.numpy as jnp
