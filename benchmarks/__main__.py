@@ -117,7 +117,9 @@ def add_batches(command: argparse.ArgumentParser) -> None:
     """What `batches` can be told."""
     command.set_defaults(run=run_batches)
     command.add_argument("--solvers", type=listed, default=["all"], help=f"all, or of {', '.join(batches.SOLVERS)}")
-    command.add_argument("--cases", type=listed, default=["all"], help=f"all, or of {', '.join(batches.CASES)}")
+    command.add_argument(
+        "--cases", type=listed, default=["all"], help=f"all, or of {', '.join(batches.CASES)}".replace("%", "%%")
+    )
     command.add_argument("--tol", type=float, default=1e-8, help="tolerance of the certificates")
     add_timing(command)
 
