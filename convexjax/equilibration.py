@@ -103,8 +103,9 @@ def equilibration(program: ConeProgram, enabled: bool, x: jax.Array | None = Non
         if x is not None:
             slack = jnp.asarray(program.cone.is_inequality()) & (b >= 0)
             (needed,) = reductions(maxima=(jnp.where(slack, 0, jnp.abs(b)),))
-            (size_x,) = reductions(maxima=(jnp.abs(x / D),))
-            minimum = jnp.where(size_P > 0, size_q / jnp.where(size_P > 0, size_P, 1), jnp.inf)
+            # the variable t of phase one, after the others, has a curvature of its own
+            (size_x, curvature) = reductions(maxima=(jnp.abs(x / D[: x.shape[0]]), norms_P[: x.shape[0]]))
+            minimum = jnp.where(curvature > 0, size_q / jnp.where(curvature > 0, curvature, 1), jnp.inf)
             nearer = jnp.maximum(jnp.maximum(needed, size_x), minimum)
             beta = jnp.where(nearer > 0, jnp.minimum(beta, nearer), beta)
         beta = _power_of_two(beta)

@@ -166,7 +166,7 @@ def _search(program: SmoothProgram, cone: ProductCone, x0, options: Options, gue
             extended = replace(program, phase=search.phase_one, cone=cone)
             start = jnp.append(start, 0)
         local = extended.linearized(start, duals)
-        scaling = equilibration(local, options.equilibrate, start)
+        scaling = equilibration(local, options.equilibrate, search.x)
         scaled, units = replace(extended, scaling=scaling), units_of(scaling)
         point = _central(scaling.scale(local), start / (scaling.beta * scaling.D), central)
         if guess is not None:
