@@ -285,6 +285,7 @@ def add_minimize(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--repeats", type=int, default=3)
     command.add_argument("--limit", type=int, default=60, help="seconds for one solver on one program")
+    command.add_argument("--batch", action="store_true", help="also 1,000 programs under vmap beside a loop over SciPy")
     command.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
     command.add_argument("--json", help="file to write the rows to")
 

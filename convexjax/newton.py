@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from convexjax import kkt
 from convexjax.interior_point import State, print_row
-from convexjax.linear_algebra import diagonal_of, vary_like
+from convexjax.linear_algebra import DiagonalPlusLowRank, diagonal_of, vary_like
 from convexjax.options import Options
 from convexjax.smooth_interior_point import MOST_TRIES, SHORTER, WITHIN_DOMAIN, is_indefinite
 from convexjax.smooth_program import SmoothProgram
@@ -44,7 +44,8 @@ def run(program: SmoothProgram, options: Options, before: State) -> State:
         factor = kkt.factorise(model.program, model.program.A, shift)
         # a Hessian that is not positive definite to rounding errors: down the gradient
         d = -kkt.solve_reduced(factor, gradient, no_rows)[0]
-        d = jnp.where(jnp.all(jnp.isfinite(d)), d, -gradient)
+        has_factor = jnp.all(jnp.isfinite(d))
+        d = jnp.where(has_factor, d, -gradient)
         # where f is nearly linear the step has no end
         d = d * jnp.minimum(1, LONGEST * (1 + largest(x)) / jnp.maximum(largest(d), eps))
         decrement = -gradient @ d
@@ -69,8 +70,10 @@ def run(program: SmoothProgram, options: Options, before: State) -> State:
         status = jnp.int32(Status.UNSOLVED)
         for happened, outcome in reversed(outcomes):
             status = jnp.where(happened, jnp.int32(outcome), status)
-        ends = first | Status.SOLVED.holds(status)
-        indefinite = jax.lax.cond(ends, is_indefinite, lambda model: jnp.array(False), model)
+        # convexity is the user's claim. A Cholesky factor of the Hessian itself shows that it holds here
+        structured = isinstance(P, DiagonalPlusLowRank)
+        unknown = structured | first | ~has_factor | (damping > 0) | Status.SOLVED.holds(status)
+        indefinite = jax.lax.cond(unknown, is_indefinite, lambda model: jnp.array(False), model)
         state = state._replace(
             idle=idle,
             records=state.records.at[0].set(jnp.where(error < state.records[0], error, state.records[0])),

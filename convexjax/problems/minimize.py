@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from convexjax.barrier import has_barrier
 from convexjax.compilation import quick_jit
@@ -71,15 +72,16 @@ def minimize(
         - SOLVED: primal residual, dual residual (that gradient) and gap at the tolerance, in the functions as given.
         - PRIMAL_INFEASIBLE: the duals, scaled so that the sum without f0 is 1 at `x`, make its gradient zero there, to
           `tolerance_infeasible` over the size of x. For convex functions the sum is then positive, and no x feasible,
-          up to distances so much larger than x.
+          up to distances so much larger than x. Of a lower bound inf or an upper one -inf the dual is 1.
         - DUAL_INFEASIBLE: `x` is a direction along which f0 falls at a rate of one, and still at half that rate or more
           1e4, 1e8 and 1e12 times farther out than where the method had come, with the constraints holding there.
-        - NONCONVEX: the Hessian of the Lagrangian has a negative eigenvalue at the start or at the end. Convexity is
-          the user's claim (see `check_convexity`); it is not proved by SOLVED.
+        - NONCONVEX: the Hessian of the Lagrangian has a negative eigenvalue at an iterate, feasible or not. Convexity
+          is the user's claim (see `check_convexity`); it is not proved by SOLVED. A function that is convex on a part
+          of the space only should return NaN elsewhere.
         - NUMERICAL_ERROR: among others, no point was found where the functions are finite.
 
     Raises:
-        ValueError: functions or data whose shapes do not fit.
+        ValueError: functions or data whose shapes do not fit, bounds that no number satisfies.
         TypeError: functions or data that are not real, or of another precision than x0.
 
     Functions are compiled with the solver and kept by identity, as `jax.jit` does: pass the same function object again
@@ -367,6 +369,9 @@ def _bound(name: str, bound, layout: Layout, dtype):
     """A bound as a vector, or a scalar."""
     if bound is None:
         return None
+    wrong = {"lb": np.inf, "ub": -np.inf}[name]
+    if any(not isinstance(v, jax.core.Tracer) and np.any(np.asarray(v) == wrong) for v in jax.tree.leaves(bound)):
+        raise ValueError(f"{name} has entries {wrong}, which no x satisfies; {-wrong} stands for no bound.")
     if jax.tree.structure(bound) == layout.structure and layout.structure != jax.tree.structure(0):
         bound = floating_tree(name, bound)
         parts = []
