@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from convexjax import barrier, interior_point, newton, smooth_interior_point
+from convexjax import barrier, interior_point, matrix_free, newton, smooth_interior_point
 from convexjax.batches import in_chunks
 from convexjax.cone_program import ConeProgram
 from convexjax.cones.product import ProductCone
@@ -86,7 +86,11 @@ def _differentiable(program: SmoothProgram, options: Options, answer: ConeSoluti
     if options.check_derivative:
         scaled, scaling = _scaled(jax.lax.stop_gradient(program), point, options.equilibrate)
         info = replace(info, derivative_unique=solved & is_unique(scaled, scaling.scale_point(*point)))
-    attached = _attach(options.equilibrate, options.derivative, gated, point, answer.objective, options.smoothing)
+    if program.hessian == "products":
+        minimiser = matrix_free.attach_minimiser(gated, answer.x)
+        attached = minimiser, answer.s, answer.z, gated.value(minimiser)
+    else:
+        attached = _attach(options.equilibrate, options.derivative, gated, point, answer.objective, options.smoothing)
     x, s, z, objective = (jnp.where(solved, new, old) for new, old in zip(attached, found, strict=True))
     answer = ConeSolution(x, s, z, objective, answer.status, info)
     return scale_tangent(answer, weight) if options.failed_derivative == "nan" else answer
@@ -200,6 +204,8 @@ def _search(program: SmoothProgram, cone: ProductCone, x0, options: Options, gue
     if options.verbose:
         interior_point.print_header()
     if not program.cone.rows:
+        if program.hessian == "products":
+            x0 = matrix_free.descend(program, options, x0)
         state = newton.run(program, options, state._replace(point=x0, best=x0))
         return _answer(program, search._replace(x=state.best, claims=state.best_claims, state=state), options)
     search = jax.lax.while_loop(

@@ -59,7 +59,8 @@ def minimize(
         hessian: "dense"; "diagonal", if f0 and the constraints are sums of functions of one entry of x each; or a
             function, called like f0, that returns (d, U) with the Hessian diag(d) + U U' of f0, d with the n entries
             of x and U (n, r), for constraints that are such sums or affine. Then no n x n matrix is formed: with few
-            rows of constraints a step costs n times the square of their number.
+            rows of constraints a step costs n times the square of their number. Without any constraints also
+            "products": then only products of the Hessian with vectors are formed, for any number of variables.
         options: see `Options`.
         warm_start: a `Solution` of a similar problem; its x takes the place of x0.
 
@@ -165,8 +166,14 @@ def minimize(
                 f"hessian must return (d, U) of shapes ({n},) and ({n}, r), got {curvature.output.shapes}."
             )
         all_constants.append(constants)
-    elif hessian not in ("dense", "diagonal"):
-        raise ValueError(f"hessian must be 'dense', 'diagonal' or a function, got {hessian!r}.")
+    elif hessian not in ("dense", "diagonal", "products"):
+        raise ValueError(f"hessian must be 'dense', 'diagonal', 'products' or a function, got {hessian!r}.")
+    if hessian == "products":
+        given = {"inequalities": inequalities, "equalities": equalities, "cones": cones or None, "lb": lb, "ub": ub}
+        if constraints := [name for name, value in given.items() if value is not None]:
+            raise ValueError(f"hessian='products' is for problems without constraints, got {', '.join(constraints)}.")
+        if options.check_derivative or options.derivative != "exact":
+            raise ValueError("hessian='products' has the exact derivative alone, without check_derivative.")
     lower, upper = (_bound(name, side, layout, dtype) for name, side in (("lb", lb), ("ub", ub)))
     problem = _Problem(
         params=params,
