@@ -116,15 +116,14 @@ def _sparse_block(name, value, n, dtype) -> Block:
     else:
         if len(value) != n + 1:
             raise ValueError(f"{name} has {len(value)} matrices, expected {n + 1}: F_0 and one per variable.")
-        import scipy.sparse  # some of them are of its types
-
-        matrices = [scipy.sparse.coo_array(matrix) for matrix in value]
-        side = matrices[0].shape[0]
-        for i, matrix in enumerate(matrices):
-            require_shape(f"{name}[{i}]", matrix, (side, side), "as the first one")
-        constraint = np.repeat(np.arange(n + 1), [matrix.nnz for matrix in matrices])
-        row, column = (np.concatenate([getattr(m, axis) for m in matrices]) for axis in ("row", "col"))
-        parts = constraint, row, column, np.concatenate([m.data for m in matrices]).astype(np.float64)
+        matrices = [_nonzeros(f"{name}[{i}]", matrix) for i, matrix in enumerate(value)]
+        side = matrices[0][0][0]
+        for i, (shape, *_) in enumerate(matrices):
+            if tuple(shape) != (side, side):
+                raise ValueError(f"{name}[{i}] has shape {tuple(shape)}, expected {(side, side)}, as the first one.")
+        constraint = np.repeat(np.arange(n + 1), [values.size for *_, values in matrices])
+        row, column, data = (np.concatenate([matrix[i] for matrix in matrices]) for i in (1, 2, 3))
+        parts = constraint, row, column, data
     constraint, row, column, data = parts
     # both triangles summed up by place: 2 F above the diagonal
     place = (constraint * side + np.minimum(row, column)) * side + np.maximum(row, column)
@@ -139,6 +138,17 @@ def _sparse_block(name, value, n, dtype) -> Block:
     F0[row[first], column[first]] = F0[column[first], row[first]] = both[first]
     rest = (~first) & (both != 0)
     return Block(jnp.asarray(F0, dtype), Entries(constraint[rest] - 1, row[rest], column[rest], both[rest]))
+
+
+def _nonzeros(name, matrix) -> tuple:
+    """Shape, rows, columns and values of a matrix of scipy.sparse, or of a dense one."""
+    if hasattr(matrix, "tocoo"):
+        found = matrix.tocoo()
+        return found.shape, found.row, found.col, np.asarray(found.data, np.float64)
+    dense = np.asarray(floating(**{name: matrix})[0], np.float64)
+    require_shape(name, dense, (None, None), "a matrix")
+    row, column = np.nonzero(dense)
+    return dense.shape, row, column, dense[row, column]
 
 
 def program_of(
