@@ -1,0 +1,449 @@
+"""Support vector machines: classification, regression and one class, linear or with a kernel."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike
+
+from convexjax.compilation import quick_jit
+from convexjax.learn import box_dual
+from convexjax.learn.box_dual import BoxDual, Dense, LowRank
+from convexjax.learn.data import clean
+from convexjax.learn.kernels import Kernel, Linear, Precomputed
+from convexjax.linear_algebra import static
+from convexjax.options import DEFAULT_TOLERANCES
+from convexjax.problems.arguments import floating, require_given, require_shape
+from convexjax.solution import Status
+
+# Rows of new samples whose kernel values are formed together, times training samples.
+BLOCK_ENTRIES = 4_000_000
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class SVMModel:
+    """A fitted machine, a pytree. Its score of x is x'coef + intercept, or sum_i beta_i k(x, x_i) + intercept."""
+
+    coef: Any  # (p,); None with a kernel
+    intercept: Any  # ()
+    dual: Any  # (m,): a, for a classification between 0 and C w_i; for a regression the difference, beta
+    beta: Any  # (m,): the weights of k(x, x_i); y_i a_i for a classification
+    support: Any  # (m,), bool: the samples with beta_i != 0
+    margin: Any  # 1 / |w|: the distance of the lines where the score is 1 and 0
+    objective: Any  # as the fit states it
+    gap: Any  # proved distance from the minimum, relative to the objective
+    status: Any  # int32, a `Status`
+    num_iters: Any
+    classes: Any = None  # (2,): the labels of negative and positive scores
+    samples: Any = None  # (m, p): with a kernel, the data
+    kernel: Any = None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Setting:
+    """What changes the traced program."""
+
+    kind: str = static()
+    low_rank: bool = static()
+    linear: bool = static()
+    intercept: bool = static()
+    drop: bool = static()
+
+
+# ----------------------------------------------------------------------------- what is fitted
+
+
+def fit(
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    gamma: float | jax.Array | None = None,
+    C: float | jax.Array | None = None,
+    kernel: Kernel | None = None,
+    loss: str = "hinge",
+    sample_weight: ArrayLike | None = None,
+    class_weight: ArrayLike | str | None = None,
+    intercept: bool = True,
+    missing: str = "status",
+    tolerance: float | jax.Array | None = None,
+) -> SVMModel:
+    """Separate two classes.
+
+        minimise    |w|^2 + gamma sum_i c_i u_i,          u_i >= 0,   y_i (x_i'w + b) >= 1 - u_i
+        minimise    1/2 |w|^2 + C sum_i c_i u_i           subject to the same
+
+    with y_i = -1 for the smaller of the two labels and 1 for the larger. The two are the same for C = gamma / 2, the
+    objective of the first being twice that of the second; `dual` is always that of the second,
+
+        minimise    1/2 sum_ij beta_i beta_j k(x_i, x_j) - sum_i a_i
+        subject to  0 <= a_i <= C c_i,   beta_i = y_i a_i,   sum_i beta_i = 0,
+
+    with k(x, z) = x'z if no kernel is given, and w = sum_i beta_i x_i.
+
+    Arguments:
+        X: (m, p).
+        y: (m,), two labels. If y is traced they must be -1 and 1 (or any two others that are both there).
+        gamma, C: positive, one of them.
+        kernel: of `learn.kernels`; None for a linear machine.
+        loss: "hinge", or "squared_hinge" with u_i^2 in the place of u_i.
+        sample_weight: (m,), nonnegative factors of c_i; samples of weight zero are left out.
+        class_weight: (2,), factors of c_i by class, smaller label first; "balanced" for m / (2 m_class).
+        intercept: whether there is a b; it is not penalised.
+        missing: "status" (NaN in X or y gives NUMERICAL_ERROR) or "drop" (such rows are left out).
+        tolerance: of the duality gap, relative to the objective. None: 1e-8 (float32: 1e-5).
+
+    Returns:
+        `SVMModel`. SOLVED: no (w, b) has an objective lower by more than `gap`, relative. ALMOST_SOLVED: the gap is at
+        most 1e-5 (float32: 1e-3). NUMERICAL_ERROR: NaN or infinite data, negative weights, labels that are not two (in
+        traced y). NONCONVEX: the kernel matrix is not positive semidefinite, and no claim is made (add a multiple of
+        the identity to the kernel matrix, or choose another kernel). MAX_ITERATIONS: no claim.
+
+    Raises:
+        ValueError: shapes that do not fit; gamma, C or weights that are known now and not positive; one class only.
+        TypeError: data that are not real numbers.
+
+    The method is an interior point: O(m p^2) an iteration without, O(m^3) with a kernel (`box_dual.py`). Differentiable
+    in X, gamma or C, weights and the parameters of the kernel, by the conditions of the samples on the margin.
+
+    >>> import numpy as np
+    >>> from convexjax import learn
+    >>> X, y = np.array([[0.0, 0.0], [1.0, 0.0], [3.0, 1.0], [4.0, 0.0]]), np.array(["no", "no", "yes", "yes"])
+    >>> model = learn.svm.fit(X, y == "yes", C=10.0)
+    >>> print(np.asarray(model.coef).round(3), np.asarray(model.support))
+    [0.8 0.4] [False  True  True False]
+    """
+    _require_loss(loss, "hinge")
+    C, factor = _strength(gamma, C)
+    X, y, weights, tolerance, C = _checked(X, y, sample_weight, missing, tolerance, two_classes=True, C=C)
+    how = Setting(loss, *_form(X, kernel, missing, intercept))
+    model = _fit(X, y, weights, _class_factors(class_weight, X.dtype), (C,), tolerance, kernel, how)
+    return replace(model, objective=factor * model.objective)
+
+
+def fit_regression(
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    epsilon: float | jax.Array = 0.1,
+    gamma: float | jax.Array | None = None,
+    C: float | jax.Array | None = None,
+    kernel: Kernel | None = None,
+    loss: str = "absolute",
+    sample_weight: ArrayLike | None = None,
+    intercept: bool = True,
+    missing: str = "status",
+    tolerance: float | jax.Array | None = None,
+) -> SVMModel:
+    """Regression that does not count residuals up to epsilon.
+
+        minimise    1/2 |w|^2 + C sum_i c_i max(0, |x_i'w + b - y_i| - epsilon)
+
+    or with the square of max(0, ...) for loss="squared"; with gamma twice that, C = gamma / 2. epsilon is nonnegative;
+    the rest is as in `fit`.
+
+    >>> import numpy as np
+    >>> from convexjax import learn
+    >>> model = learn.svm.fit_regression(np.arange(5.0)[:, None], 2 * np.arange(5.0), epsilon=0.5, C=10.0)
+    >>> print(np.asarray(learn.svm.predict(model, [[2.0], [4.0]])).round(3))
+    [4.  7.5]
+    """
+    _require_loss(loss, "absolute")
+    C, factor = _strength(gamma, C)
+    X, y, weights, tolerance, C, epsilon = _checked(X, y, sample_weight, missing, tolerance, C=C, epsilon=epsilon)
+    _require(epsilon >= 0, "epsilon must be nonnegative", epsilon)
+    how = Setting("regression" if loss == "absolute" else "squared_regression", *_form(X, kernel, missing, intercept))
+    model = _fit(X, y, weights, None, (C, epsilon), tolerance, kernel, how)
+    return replace(model, objective=factor * model.objective)
+
+
+def fit_nu(
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    nu: float | jax.Array = 0.5,
+    kernel: Kernel | None = None,
+    sample_weight: ArrayLike | None = None,
+    missing: str = "status",
+    tolerance: float | jax.Array | None = None,
+) -> SVMModel:
+    """Separate two classes with a share nu, in (0, 1], instead of C: at most nu of the samples are on the wrong side of
+    their margin, at least nu are support vectors.
+
+        minimise    1/2 |w|^2 - nu (sum_i c_i) rho + sum_i c_i u_i,     u_i >= 0,   y_i (x_i'w + b) >= rho - u_i
+
+    The model is that divided by rho, so that the margin is at scores of 1, and is the same as that of `fit` with
+    C = 1 / rho; `dual` is divided, too, `objective` is not. PRIMAL_INFEASIBLE: nu is larger than twice the share of the
+    smaller class, and the objective falls for ever. The rest is as in `fit`. (Schoelkopf, Smola, Williamson and
+    Bartlett, "New support vector algorithms", 2000.)
+
+    >>> import numpy as np
+    >>> from convexjax import learn
+    >>> X, y = np.array([[0.0], [1.0], [3.0], [4.0]]), np.array([0, 0, 1, 1])
+    >>> model = learn.svm.fit_nu(X, y, nu=0.5)
+    >>> print(np.asarray(learn.svm.predict(model, [[0.5], [3.5]])))
+    [0 1]
+    """
+    X, y, weights, tolerance, nu = _checked(X, y, sample_weight, missing, tolerance, two_classes=True, nu=nu)
+    _require((nu > 0) & (nu <= 1), "nu must be in (0, 1]", nu)
+    how = Setting("nu", *_form(X, kernel, missing, True))
+    return _fit(X, y, weights, None, (nu,), tolerance, kernel, how)
+
+
+def fit_one_class(
+    X: ArrayLike,
+    *,
+    nu: float | jax.Array = 0.5,
+    kernel: Kernel | None = None,
+    sample_weight: ArrayLike | None = None,
+    missing: str = "status",
+    tolerance: float | jax.Array | None = None,
+) -> SVMModel:
+    """Where the samples are: scores are positive for all but at most a share nu, in (0, 1], of them.
+
+        minimise    1/2 |w|^2 - nu (sum_i c_i) rho + sum_i c_i u_i,     u_i >= 0,   x_i'w >= rho - u_i
+
+    The intercept of the model is -rho; `predict` gives -1 (outside) or 1. The rest is as in `fit`.
+
+    >>> import numpy as np
+    >>> from convexjax import learn
+    >>> X = np.array([[0.0], [0.1], [-0.1], [0.05], [3.0]])
+    >>> model = learn.svm.fit_one_class(X, nu=0.3, kernel=learn.kernels.RBF(1.0))
+    >>> print(np.asarray(learn.svm.predict(model, [[0.02], [5.0]])))
+    [ 1 -1]
+    """
+    require_given(X=X)
+    ones = jnp.ones(np.shape(X)[:1], jnp.float32)
+    X, y, weights, tolerance, nu = _checked(X, ones, sample_weight, missing, tolerance, nu=nu)
+    _require((nu > 0) & (nu <= 1), "nu must be in (0, 1]", nu)
+    how = Setting("one_class", *_form(X, kernel, missing, True))
+    return _fit(X, y, weights, None, (nu,), tolerance, kernel, how)
+
+
+# ----------------------------------------------------------------------------- what a model says
+
+
+def decision_function(model: SVMModel, X: ArrayLike) -> jax.Array:
+    """The scores (n,) of the rows of X (n, p), or of the rows of kernel values (n, m) for a `Precomputed` kernel."""
+    X, intercept = floating(X=X, intercept=model.intercept)
+    if model.coef is not None:
+        require_shape("X", X, (None, model.coef.shape[0]), "with one column per coefficient")
+        return X @ model.coef + intercept
+    m, width = model.samples.shape[0], model.samples.shape[1]
+    require_shape("X", X, (None, width), "with one column per column of the training data")
+    scores = lambda rows: model.kernel(rows, model.samples) @ model.beta + intercept
+    rows = max(1, BLOCK_ENTRIES // m)
+    if X.shape[0] <= rows:
+        return scores(X)
+    number = math.ceil(X.shape[0] / rows)
+    padded = jnp.pad(X, ((0, number * rows - X.shape[0]), (0, 0)))
+    return jax.lax.map(scores, padded.reshape(number, rows, width)).reshape(-1)[: X.shape[0]]
+
+
+def predict(model: SVMModel, X: ArrayLike) -> jax.Array:
+    """The class (n,) of each row of X by the sign of its score; for a regression the score itself."""
+    scores = decision_function(model, X)
+    if model.classes is None:
+        return scores
+    return jnp.where(scores > 0, model.classes[1], model.classes[0])
+
+
+# ----------------------------------------------------------------------------- arguments
+
+
+def _require_loss(loss, plain):
+    squared = "squared" if plain == "absolute" else "squared_hinge"
+    if loss not in (plain, squared):
+        raise ValueError(f'loss must be "{plain}" or "{squared}", got {loss!r}.')
+
+
+def _require(holds, message, value):
+    """Raise `ValueError` for what is known now and does not hold."""
+    if not isinstance(holds, jax.core.Tracer) and not bool(jnp.all(holds)):
+        raise ValueError(f"{message}, got {value}.")
+
+
+def _strength(gamma, C) -> tuple:
+    """(C, by what the objective is multiplied)."""
+    if (gamma is None) == (C is None):
+        raise ValueError("pass one of gamma and C (C = gamma / 2).")
+    if gamma is None:
+        return C, 1
+    (gamma,) = floating(gamma=gamma)
+    _require((gamma > 0) & (gamma < jnp.inf), "gamma must be positive and finite", gamma)
+    return gamma / 2, 2
+
+
+def _checked(X, y, weights, missing, tolerance, two_classes=False, **scalars) -> list:
+    """(X, y, weights, tolerance, the scalars in turn) as arrays of the type of X that fit; y with its labels as they
+    are, unless they are known now: then -1 and 1 with the labels beside them."""
+    if missing not in ("status", "drop"):
+        raise ValueError(f'missing must be "status" or "drop", got {missing!r}.')
+    require_given(X=X, y=y)
+    classes = None
+    if two_classes and not isinstance(y, jax.core.Tracer):
+        values = np.asarray(y)
+        known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+        classes = np.unique(known)
+        if classes.size != 2:
+            raise ValueError(f"y holds {classes.size} different labels, expected 2 (for more: fit_multiclass).")
+        signs = np.where(values == classes[1], 1.0, -1.0)
+        y = np.where(np.isin(values, classes), signs, np.nan)
+        kind = jnp.int32 if classes.dtype.kind in "biu" else None
+        classes = jnp.asarray(classes, kind)
+    (X,) = floating(X=X)
+    y, weights, tolerance = floating(
+        y=y, weights=weights, tolerance=DEFAULT_TOLERANCES[X.dtype.name][0] if tolerance is None else tolerance
+    )
+    require_shape("X", X, (None, None))
+    m = X.shape[0]
+    if m == 0:
+        raise ValueError("X has no rows, expected at least one sample.")
+    require_shape("y", y, (m,), "with one entry per row of X")
+    if weights is not None:
+        require_shape("sample_weight", weights, (m,), "with one entry per row of X")
+        weights = weights.astype(X.dtype)
+    _require(tolerance > 0, "tolerance must be positive", tolerance)
+    arrays = []
+    for name, value in scalars.items():
+        (value,) = floating(**{name: value})
+        require_shape(name, value, ())
+        if name == "C":
+            _require((value > 0) & (value < jnp.inf), "C must be positive and finite", value)
+        arrays.append(value.astype(X.dtype))
+    labelled = (y.astype(X.dtype), classes) if two_classes else y.astype(X.dtype)
+    return [X, labelled, weights, tolerance.astype(X.dtype), *arrays]
+
+
+def _class_factors(class_weight, dtype):
+    """None, "balanced", or the two factors."""
+    if class_weight is None:
+        return None
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f'class_weight must be "balanced" or two numbers, got {class_weight!r}.')
+        return Balanced()
+    (factors,) = floating(class_weight=class_weight)
+    require_shape("class_weight", factors, (2,), "for the smaller and the larger label")
+    _require(factors > 0, "class_weight must be positive", factors)
+    return factors.astype(dtype)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Balanced:
+    """Factors m / (2 m_class)."""
+
+
+def _form(X, kernel, missing, intercept) -> tuple:
+    """(whether K is X X' of low rank, whether it is X X', intercept, drop)."""
+    if not isinstance(intercept, bool):
+        raise ValueError(f"intercept must be True or False (it is static), got {intercept!r}.")
+    if kernel is not None and not isinstance(kernel, Kernel):
+        raise ValueError(f"kernel must be one of learn.kernels, got {type(kernel).__name__}; see kernels.Function.")
+    if isinstance(kernel, Precomputed):
+        require_shape("X", X, (X.shape[0], X.shape[0]), "the values of a precomputed kernel")
+    linear = kernel is None or isinstance(kernel, Linear)
+    return linear and X.shape[1] <= X.shape[0], linear, intercept, missing == "drop"
+
+
+# ----------------------------------------------------------------------------- the fit
+
+
+@quick_jit
+def _fit(X, labelled, weights, class_factors, parameters, tolerance, kernel, how: Setting) -> SVMModel:
+    separates = how.kind in ("hinge", "squared_hinge", "nu")
+    y, classes = labelled if separates else (labelled, None)
+    X, y, weights, fine = clean(X, y, weights, how.drop)
+    live = weights > 0
+    if separates:
+        y, classes, two = _two_classes(y, classes, live)
+        fine = fine & two
+    if class_factors is not None:
+        if isinstance(class_factors, Balanced):
+            count = lambda of: jnp.maximum(jnp.sum(live & of), 1).astype(X.dtype)
+            class_factors = (count(y < 0) + count(y > 0)) / 2 / jnp.stack([count(y < 0), count(y > 0)])
+        weights = weights * jnp.where(y > 0, class_factors[1], class_factors[0])
+    mean = jnp.zeros(X.shape[1], X.dtype)
+    if how.linear and how.intercept and how.kind != "one_class":
+        # the same problem with an intercept, better conditioned
+        mean = weights @ X / jnp.sum(weights)
+    rows = jnp.where(live[:, None], X - mean, 0) if how.linear else X
+    operator = LowRank(rows) if how.low_rank else Dense(rows @ rows.T if how.linear else _kernel_matrix(kernel, X))
+    dual = _dual(y, weights, parameters, how)
+    found = box_dual.solve(dual, operator, tolerance)
+    a, b, beta, status = found.a, found.b, dual.beta(found.a), found.status
+    if not how.linear:
+        fine_kernel = box_dual.is_convex(jax.lax.stop_gradient(operator))
+        status = jnp.where(fine_kernel, status, jnp.int32(Status.NONCONVEX))
+    if how.kind == "nu":
+        rho = -found.rho
+        proper = rho > 0
+        a, b, beta = (v / jnp.where(proper, rho, 1) for v in (a, b, beta))
+        smaller = jnp.minimum(*(jnp.sum(jnp.where(side, weights, 0)) for side in (y > 0, y < 0)))
+        excess = parameters[0] * jnp.sum(weights) > 2 * smaller * (1 + 10 * jnp.finfo(X.dtype).eps)
+        status = jnp.where(excess, jnp.int32(Status.PRIMAL_INFEASIBLE), status)
+        fine = fine & (proper | excess)
+    size = beta @ operator.scores(operator.compress(beta))
+    margin = jnp.where(size > 0, jax.lax.rsqrt(jnp.where(size > 0, size, 1)), jnp.inf)
+    coef = beta @ rows if how.linear else None
+    fill = lambda v: None if v is None else jnp.where(fine, v, jnp.nan)
+    if how.kind == "one_class":
+        classes = jnp.array([-1, 1], jnp.int32)
+    return SVMModel(
+        coef=fill(coef),
+        intercept=fill(b - mean @ coef if how.linear else b),
+        dual=fill(beta if "regression" in how.kind else a[0]),
+        beta=fill(beta),
+        support=beta != 0,
+        margin=fill(margin),
+        objective=fill(found.objective),
+        gap=fill(found.gap),
+        status=jnp.where(fine, status, jnp.int32(Status.NUMERICAL_ERROR)),
+        num_iters=found.num_iters,
+        classes=classes,
+        samples=None if how.linear else X,
+        kernel=None if how.linear else kernel,
+    )
+
+
+def _kernel_matrix(kernel, X):
+    K = kernel(X, X)
+    return (K + K.T) / 2
+
+
+def _two_classes(y, classes, live):
+    """(y with -1 and 1, the labels, whether there are two with samples of positive weight)."""
+    if classes is None:
+        low = jnp.min(jnp.where(live, y, jnp.inf))
+        high = jnp.max(jnp.where(live, y, -jnp.inf))
+        known = jnp.all(~live | (y == low) | (y == high))
+        return jnp.where(y == high, 1, -1).astype(y.dtype), jnp.stack([low, high]), known & (low < high)
+    return y, classes, jnp.any(live & (y > 0)) & jnp.any(live & (y < 0))
+
+
+def _dual(y, weights, parameters, how: Setting) -> BoxDual:
+    """The problem in the form of `box_dual`."""
+    m, dtype = y.shape[0], y.dtype
+    one, zero = jnp.ones((1, m), dtype), jnp.zeros((), dtype)
+    e = jnp.zeros(2, dtype)
+    if how.kind in ("nu", "one_class"):
+        amount = parameters[0] * jnp.sum(weights)
+        if how.kind == "nu":
+            return BoxDual(y[None], 0 * one, weights[None], 0 * one, jnp.stack([zero, amount]), total=True)
+        return BoxDual(one, 0 * one, weights[None], 0 * one, jnp.stack([amount, zero]))
+    C = parameters[0] * weights
+    if "regression" in how.kind:
+        epsilon = parameters[1]
+        sign, q = jnp.concatenate([one, -one]), jnp.stack([epsilon - y, epsilon + y])
+    else:
+        sign, q = y[None], -one
+    u = jnp.broadcast_to(C, q.shape)
+    if not how.kind.startswith("squared"):
+        return BoxDual(sign, q, u, jnp.zeros_like(q), e, intercept=how.intercept)
+    d = 1 / (2 * jnp.where(u > 0, u, 1))
+    return BoxDual(sign, q, u, d, e, bounded=False, intercept=how.intercept)
