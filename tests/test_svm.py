@@ -225,7 +225,7 @@ def test_statuses():
     near(dropped.coef, svm.fit(np.delete(X, 2, 0), np.delete(Y, 2), C=1.0).coef, 1e-9)
     assert svm.fit(X, Y, C=1.0, sample_weight=-W).status == Status.NUMERICAL_ERROR
     of_traced = jax.jit(lambda y: svm.fit(X, y, C=1.0).status)
-    assert of_traced(jnp.ones(M)) == of_traced(jnp.arange(M) * 1.0) == Status.NUMERICAL_ERROR
+    assert of_traced(jnp.ones(M)) == of_traced(jnp.arange(float(M))) == Status.NUMERICAL_ERROR
     assert svm.fit(X, Y, C=1.0, kernel=kernels.Sigmoid(1.0, -1.0)).status == Status.NONCONVEX
 
 

@@ -23,10 +23,12 @@ machines", 2002). The iteration is Mehrotra's predictor-corrector.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import cho_solve
 
 from convexjax.gram import over_rows
@@ -37,6 +39,8 @@ from convexjax.solution import Status
 
 # Most iterations, and the part of the way to the boundary that a step takes.
 MAX_ITERS, TO_BOUNDARY = 100, 0.995
+# Samples whose part of a kernel matrix that is too large to be stored is checked to be positive semidefinite.
+CHECKED = 500
 # Of the system of a known active set: what is added to its diagonal, relative to the largest K_ii, by dtype; most steps
 # of refinement; most active sets that are tried.
 SHIFT, REFINEMENT_STEPS, MAX_SETS = {"float64": 1e-9, "float32": 1e-4}, 8, 4
@@ -178,8 +182,46 @@ class Dense:
         return dw, db, self.K @ dw + db
 
 
-def is_convex(operator: Dense) -> jax.Array:
-    """Whether K is positive semidefinite up to rounding errors."""
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Streamed:
+    """K = kernel(X, X), formed by rows where it is needed, and as a whole for derivatives only."""
+
+    kernel: Any
+    X: jax.Array
+
+    def compress(self, beta):
+        return beta
+
+    def scores(self, w):
+        m, block = self.X.shape[0], min(256, self.X.shape[0])
+        samples = jnp.minimum(jnp.arange(-(-m // block) * block), m - 1).reshape(-1, block)
+        return jax.lax.map(lambda own: self.kernel(self.X[own], self.X) @ w, samples).reshape(-1)[:m]
+
+    def square(self, w, f):
+        return w @ f
+
+    def largest(self):
+        return jnp.max(jnp.abs(self.kernel.diagonal(self.X)), initial=0)
+
+    def dense(self, samples=slice(None)):
+        K = self.kernel(self.X[samples], self.X)[:, samples]
+        return Dense((K + K.T) / 2)
+
+    def factor(self, D, intercept: bool):
+        dense = self.dense()
+        return dense, dense.factor(D, intercept)
+
+    def solve(self, system, D, h, drift, r_1):
+        dense, system = system
+        return dense.solve(system, D, h, drift, r_1)
+
+
+def is_convex(operator: Dense | Streamed) -> jax.Array:
+    """Whether K is positive semidefinite up to rounding errors; of a `Streamed` one the part of some samples."""
+    if isinstance(operator, Streamed):
+        m = operator.X.shape[0]
+        operator = operator.dense(np.unique(np.linspace(0, m - 1, min(m, CHECKED)).astype(np.int32)))
     m, dtype = operator.K.shape[0], operator.K.dtype
     shift = 10 * m * jnp.finfo(dtype).eps * jnp.max(jnp.abs(operator.K), initial=0) * jnp.eye(m, dtype=dtype)
     return jnp.all(jnp.isfinite(jnp.linalg.cholesky(operator.K + shift, symmetrize_input=False)))
@@ -395,7 +437,9 @@ def conditions(x: jax.Array, dual: BoxDual, operator, active: ActiveSet) -> jax.
     inside = active.free * a + at_bound
     beta = dual.beta(inside)
     f = operator.scores(operator.compress(beta))
-    of_a = active.free * (dual.sign * (f + b) + rho + dual.d * inside + dual.q) + (1 - active.free) * (a - at_bound)
+    margin = dual.sign * (f + b if dual.intercept else f) + dual.d * inside + dual.q
+    margin = margin + rho if dual.total else margin
+    of_a = active.free * margin + (1 - active.free) * (a - at_bound)
     of_b = jnp.sum(beta) - dual.e[0] if dual.intercept else b
     of_rho = jnp.sum(inside) - dual.e[1] if dual.total else rho
     return jnp.concatenate([of_a.reshape(-1), of_b[None], of_rho[None]])
@@ -496,7 +540,7 @@ class Found(NamedTuple):
     a: jax.Array
     b: jax.Array
     rho: jax.Array
-    w: jax.Array
+    square: jax.Array  # beta'K beta
     objective: jax.Array  # 1/2 beta'K beta + losses
     gap: jax.Array
     status: jax.Array
@@ -512,13 +556,37 @@ def solve(dual: BoxDual, operator, tolerance: jax.Array) -> Found:
     return finish(dual, operator, point, active, gap, tolerance, count)
 
 
+def values_of(point: Point, objective: jax.Array, arguments: tuple) -> tuple[jax.Array, jax.Array]:
+    """(beta'K beta, the objective) of a point, of which K beta is known, as functions of (dual, operator, x)."""
+    fixed = jax.lax.stop_gradient((point, objective))
+    square = arguments[1].square(fixed[0].w, fixed[0].f)
+    return known(_values, (jax.lax.stop_gradient(square), fixed[1]), arguments)
+
+
+def _values(dual, operator, x):
+    point = at(dual, operator, x)
+    return operator.square(point.w, point.f), certificate(dual, operator, point)[0]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def known(function, value, arguments):
+    """`function(*arguments)`, whose value is known, with its derivatives."""
+    return value
+
+
+@known.defjvp
+def _known_jvp(function, primals, tangents):
+    (value, arguments), (_, changes) = primals, tangents
+    # the values of the next derivative come from the function itself
+    again = lambda arguments: known(function, jax.lax.stop_gradient(value), arguments)
+    return again(arguments), jax.jvp(lambda arguments: function(*arguments), (arguments,), (changes,))[1]
+
+
 def finish(dual: BoxDual, operator, point: Point, active: ActiveSet, gap, tolerance, count) -> Found:
     """The claims that a point proves, and its derivatives."""
     x = attach(dual, operator, jnp.concatenate([point.a.reshape(-1), point.b[None], point.rho[None]]), active)
+    square, objective = values_of(point, certificate(dual, operator, point)[0], (dual, operator, x))
     a, b, rho = _split(x, dual.q.shape)
-    w = operator.compress(dual.beta(a))
-    found = Point(a, a, a, b, rho, w, operator.scores(w))
-    objective = certificate(dual, operator, found)[0]
     missed = jnp.abs(jnp.sum(dual.beta(a)) - dual.e[0]) if dual.intercept else jnp.zeros_like(gap)
     if dual.total:
         missed = jnp.maximum(missed, jnp.abs(jnp.sum(a) - dual.e[1]))
@@ -528,4 +596,4 @@ def finish(dual: BoxDual, operator, point: Point, active: ActiveSet, gap, tolera
     status = jnp.where(error <= looser, jnp.int32(Status.ALMOST_SOLVED), jnp.int32(Status.MAX_ITERATIONS))
     status = jnp.where(error <= tolerance, jnp.int32(Status.SOLVED), status)
     status = jnp.where(jnp.isfinite(error), status, jnp.int32(Status.NUMERICAL_ERROR))
-    return Found(a, b, rho, w, objective, error, status, count)
+    return Found(a, b, rho, square, objective, error, status, count)

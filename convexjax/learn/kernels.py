@@ -84,9 +84,12 @@ class RBF(Kernel):
         # around the mean of Z: fewer digits are lost in the differences of squares
         centre = jax.lax.stop_gradient(jnp.mean(Z, 0))
         X, Z = X - centre, Z - centre
-        scaled = X * scale
-        squares = jnp.sum(scaled * X, 1)[:, None] + jnp.sum(Z * Z * scale, 1) - 2 * (scaled @ Z.T)
-        return jnp.exp(-jnp.maximum(squares, 0))
+        # minus the squares of the distances as one product: sums of rows and columns would be formed anew for each pair
+        squares = lambda X: jnp.sum(X * X * scale, 1, keepdims=True)
+        ones = lambda X: jnp.ones((X.shape[0], 1), X.dtype)
+        left = jnp.concatenate([2 * scale * X, -squares(X), -ones(X)], 1)
+        right = jnp.concatenate([Z, ones(Z), squares(Z)], 1)
+        return jnp.exp(jnp.minimum(left @ right.T, 0))
 
     def diagonal(self, X):
         return jnp.ones(X.shape[0], X.dtype)

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from convexjax.compilation import quick_jit
-from convexjax.learn import box_dual
-from convexjax.learn.box_dual import BoxDual, Dense, LowRank
+from convexjax.learn import box_dual, working_set
+from convexjax.learn.box_dual import BoxDual, Dense, LowRank, Streamed
 from convexjax.learn.data import clean
 from convexjax.learn.kernels import Kernel, Linear, Precomputed
 from convexjax.linear_algebra import static
@@ -21,6 +21,8 @@ from convexjax.solution import Status
 
 # Rows of new samples whose kernel values are formed together, times training samples.
 BLOCK_ENTRIES = 4_000_000
+# Most samples with which "auto" stores and factorises the kernel matrix, size of working sets, and tolerance with them.
+DENSE_SAMPLES, WORKING_SET, LOOSE = 1000, 256, 1e-5
 
 
 @jax.tree_util.register_dataclass
@@ -51,6 +53,7 @@ class Setting:
     kind: str = static()
     low_rank: bool = static()
     linear: bool = static()
+    block: int = static()  # size of working sets, 0 for the interior point
     intercept: bool = static()
     drop: bool = static()
 
@@ -71,6 +74,8 @@ def fit(
     intercept: bool = True,
     missing: str = "status",
     tolerance: float | jax.Array | None = None,
+    method: str = "auto",
+    memory: float = 1e9,
 ) -> SVMModel:
     """Separate two classes.
 
@@ -95,7 +100,11 @@ def fit(
         class_weight: (2,), factors of c_i by class, smaller label first; "balanced" for m / (2 m_class).
         intercept: whether there is a b; it is not penalised.
         missing: "status" (NaN in X or y gives NUMERICAL_ERROR) or "drop" (such rows are left out).
-        tolerance: of the duality gap, relative to the objective. None: 1e-8 (float32: 1e-5).
+        tolerance: of the duality gap, relative to the objective. None: 1e-8 (float32 and working sets: 1e-5).
+        method: "interior_point", O(m p^2) an iteration without, O(m^3) with a kernel (`box_dual.py`); "working_set",
+            which never stores the kernel matrix (`working_set.py`); "auto" takes that for kernels (and p > m) from
+            1000 samples.
+        memory: bytes for rows of the kernel matrix in working sets.
 
     Returns:
         `SVMModel`. SOLVED: no (w, b) has an objective lower by more than `gap`, relative. ALMOST_SOLVED: the gap is at
@@ -107,8 +116,8 @@ def fit(
         ValueError: shapes that do not fit; gamma, C or weights that are known now and not positive; one class only.
         TypeError: data that are not real numbers.
 
-    The method is an interior point: O(m p^2) an iteration without, O(m^3) with a kernel (`box_dual.py`). Differentiable
-    in X, gamma or C, weights and the parameters of the kernel, by the conditions of the samples on the margin.
+    Differentiable in X, gamma or C, weights and the parameters of the kernel, by the conditions of the samples on the
+    margin; with a kernel a derivative stores and factorises the kernel matrix.
 
     >>> import numpy as np
     >>> from convexjax import learn
@@ -120,7 +129,7 @@ def fit(
     _require_loss(loss, "hinge")
     C, factor = _strength(gamma, C)
     X, y, weights, tolerance, C = _checked(X, y, sample_weight, missing, tolerance, two_classes=True, C=C)
-    how = Setting(loss, *_form(X, kernel, missing, intercept))
+    how = Setting(loss, *_form(X, kernel, missing, intercept, method, memory))
     model = _fit(X, y, weights, _class_factors(class_weight, X.dtype), (C,), tolerance, kernel, how)
     return replace(model, objective=factor * model.objective)
 
@@ -138,6 +147,8 @@ def fit_regression(
     intercept: bool = True,
     missing: str = "status",
     tolerance: float | jax.Array | None = None,
+    method: str = "auto",
+    memory: float = 1e9,
 ) -> SVMModel:
     """Regression that does not count residuals up to epsilon.
 
@@ -156,7 +167,7 @@ def fit_regression(
     C, factor = _strength(gamma, C)
     X, y, weights, tolerance, C, epsilon = _checked(X, y, sample_weight, missing, tolerance, C=C, epsilon=epsilon)
     _require(epsilon >= 0, "epsilon must be nonnegative", epsilon)
-    how = Setting("regression" if loss == "absolute" else "squared_regression", *_form(X, kernel, missing, intercept))
+    how = Setting("regression" if loss == "absolute" else "squared_regression", *_form(X, kernel, missing, intercept, method, memory))
     model = _fit(X, y, weights, None, (C, epsilon), tolerance, kernel, how)
     return replace(model, objective=factor * model.objective)
 
@@ -190,7 +201,7 @@ def fit_nu(
     """
     X, y, weights, tolerance, nu = _checked(X, y, sample_weight, missing, tolerance, two_classes=True, nu=nu)
     _require((nu > 0) & (nu <= 1), "nu must be in (0, 1]", nu)
-    how = Setting("nu", *_form(X, kernel, missing, True))
+    how = Setting("nu", *_form(X, kernel, missing, True, "interior_point", 0))
     return _fit(X, y, weights, None, (nu,), tolerance, kernel, how)
 
 
@@ -202,6 +213,8 @@ def fit_one_class(
     sample_weight: ArrayLike | None = None,
     missing: str = "status",
     tolerance: float | jax.Array | None = None,
+    method: str = "auto",
+    memory: float = 1e9,
 ) -> SVMModel:
     """Where the samples are: scores are positive for all but at most a share nu, in (0, 1], of them.
 
@@ -220,7 +233,7 @@ def fit_one_class(
     ones = jnp.ones(np.shape(X)[:1], jnp.float32)
     X, y, weights, tolerance, nu = _checked(X, ones, sample_weight, missing, tolerance, nu=nu)
     _require((nu > 0) & (nu <= 1), "nu must be in (0, 1]", nu)
-    how = Setting("one_class", *_form(X, kernel, missing, True))
+    how = Setting("one_class", *_form(X, kernel, missing, True, method, memory))
     return _fit(X, y, weights, None, (nu,), tolerance, kernel, how)
 
 
@@ -296,9 +309,7 @@ def _checked(X, y, weights, missing, tolerance, two_classes=False, **scalars) ->
         kind = jnp.int32 if classes.dtype.kind in "biu" else None
         classes = jnp.asarray(classes, kind)
     (X,) = floating(X=X)
-    y, weights, tolerance = floating(
-        y=y, weights=weights, tolerance=DEFAULT_TOLERANCES[X.dtype.name][0] if tolerance is None else tolerance
-    )
+    y, weights, tolerance = floating(y=y, weights=weights, tolerance=0 if tolerance is None else tolerance)
     require_shape("X", X, (None, None))
     m = X.shape[0]
     if m == 0:
@@ -307,7 +318,7 @@ def _checked(X, y, weights, missing, tolerance, two_classes=False, **scalars) ->
     if weights is not None:
         require_shape("sample_weight", weights, (m,), "with one entry per row of X")
         weights = weights.astype(X.dtype)
-    _require(tolerance > 0, "tolerance must be positive", tolerance)
+    _require(tolerance >= 0, "tolerance must be positive", tolerance)
     arrays = []
     for name, value in scalars.items():
         (value,) = floating(**{name: value})
@@ -339,8 +350,10 @@ class Balanced:
     """Factors m / (2 m_class)."""
 
 
-def _form(X, kernel, missing, intercept) -> tuple:
-    """(whether K is X X' of low rank, whether it is X X', intercept, drop)."""
+def _form(X, kernel, missing, intercept, method, memory) -> tuple:
+    """(whether K is X X' of low rank, whether it is X X', the size of working sets, intercept, drop)."""
+    if method not in ("auto", "interior_point", "working_set"):
+        raise ValueError(f'method must be "auto", "interior_point" or "working_set", got {method!r}.')
     if not isinstance(intercept, bool):
         raise ValueError(f"intercept must be True or False (it is static), got {intercept!r}.")
     if kernel is not None and not isinstance(kernel, Kernel):
@@ -348,7 +361,16 @@ def _form(X, kernel, missing, intercept) -> tuple:
     if isinstance(kernel, Precomputed):
         require_shape("X", X, (X.shape[0], X.shape[0]), "the values of a precomputed kernel")
     linear = kernel is None or isinstance(kernel, Linear)
-    return linear and X.shape[1] <= X.shape[0], linear, intercept, missing == "drop"
+    m, low_rank = X.shape[0], linear and X.shape[1] <= X.shape[0]
+    block = 0
+    if method == "working_set" or (method == "auto" and not low_rank and m > DENSE_SAMPLES):
+        if not intercept:
+            raise ValueError('method "working_set" wants intercept=True.')
+        low_rank = False
+        # rows that are kept, new ones, and those as a product before the kernel is applied
+        entries = memory / X.dtype.itemsize / 2.5
+        block = max(8, min(WORKING_SET, int(entries / m), m // 2) // 4 * 4)
+    return low_rank, linear, block, intercept, missing == "drop"
 
 
 # ----------------------------------------------------------------------------- the fit
@@ -359,6 +381,8 @@ def _fit(X, labelled, weights, class_factors, parameters, tolerance, kernel, how
     separates = how.kind in ("hinge", "squared_hinge", "nu")
     y, classes = labelled if separates else (labelled, None)
     X, y, weights, fine = clean(X, y, weights, how.drop)
+    default = DEFAULT_TOLERANCES[X.dtype.name][0]
+    tolerance = jnp.where(tolerance > 0, tolerance, max(default, LOOSE) if how.block else default)
     live = weights > 0
     if separates:
         y, classes, two = _two_classes(y, classes, live)
@@ -373,9 +397,12 @@ def _fit(X, labelled, weights, class_factors, parameters, tolerance, kernel, how
         # the same problem with an intercept, better conditioned
         mean = weights @ X / jnp.sum(weights)
     rows = jnp.where(live[:, None], X - mean, 0) if how.linear else X
-    operator = LowRank(rows) if how.low_rank else Dense(rows @ rows.T if how.linear else _kernel_matrix(kernel, X))
     dual = _dual(y, weights, parameters, how)
-    found = box_dual.solve(dual, operator, tolerance)
+    operator = _operator(rows, kernel, how)
+    if how.block:
+        found = _by_working_sets(dual, operator, tolerance, how.block)
+    else:
+        found = box_dual.solve(dual, operator, tolerance)
     a, b, beta, status = found.a, found.b, dual.beta(found.a), found.status
     if not how.linear:
         fine_kernel = box_dual.is_convex(jax.lax.stop_gradient(operator))
@@ -383,12 +410,13 @@ def _fit(X, labelled, weights, class_factors, parameters, tolerance, kernel, how
     if how.kind == "nu":
         rho = -found.rho
         proper = rho > 0
-        a, b, beta = (v / jnp.where(proper, rho, 1) for v in (a, b, beta))
+        rho = jnp.where(proper, rho, 1)
+        a, b, beta = (v / rho for v in (a, b, beta))
         smaller = jnp.minimum(*(jnp.sum(jnp.where(side, weights, 0)) for side in (y > 0, y < 0)))
         excess = parameters[0] * jnp.sum(weights) > 2 * smaller * (1 + 10 * jnp.finfo(X.dtype).eps)
         status = jnp.where(excess, jnp.int32(Status.PRIMAL_INFEASIBLE), status)
         fine = fine & (proper | excess)
-    size = beta @ operator.scores(operator.compress(beta))
+    size = found.square / rho**2 if how.kind == "nu" else found.square
     margin = jnp.where(size > 0, jax.lax.rsqrt(jnp.where(size > 0, size, 1)), jnp.inf)
     coef = beta @ rows if how.linear else None
     fill = lambda v: None if v is None else jnp.where(fine, v, jnp.nan)
@@ -411,9 +439,37 @@ def _fit(X, labelled, weights, class_factors, parameters, tolerance, kernel, how
     )
 
 
-def _kernel_matrix(kernel, X):
-    K = kernel(X, X)
-    return (K + K.T) / 2
+def _operator(rows, kernel, how: Setting):
+    """K in the form that the method needs."""
+    if how.low_rank:
+        return LowRank(rows)
+    if how.block:
+        return Streamed(Linear() if how.linear else kernel, rows)
+    K = rows @ rows.T if how.linear else kernel(rows, rows)
+    return Dense((K + K.T) / 2)
+
+
+def _by_working_sets(dual: BoxDual, operator: Streamed, tolerance, block: int) -> box_dual.Found:
+    """The solution by `working_set`."""
+    fixed, op = jax.lax.stop_gradient((dual, operator))
+    sign, u = fixed.sign.reshape(-1), fixed.u.reshape(-1)
+    if not fixed.bounded:
+        u = jnp.where(u > 0, jnp.inf, 0)
+    problem = working_set.Problem(
+        p=-sign * fixed.q.reshape(-1),
+        lo=jnp.where(sign > 0, 0, -u),
+        hi=jnp.where(sign > 0, u, 0),
+        d=fixed.d.reshape(-1),
+        e=fixed.e[0],
+    )
+    rows = lambda samples: op.kernel(op.X[samples], op.X)
+    v, F, b, gap, count = working_set.solve(problem, rows, dual.q.shape[1], block, tolerance)
+    a = jnp.abs(v).reshape(fixed.q.shape)
+    f = (problem.p - F - problem.d * v).reshape(fixed.q.shape)[0]
+    point = box_dual.Point(a, a, a, b, jnp.zeros_like(b), fixed.beta(a), f)
+    free, upper = (v > problem.lo) & (v < problem.hi), (jnp.abs(v) >= u) & (u > 0)
+    active = box_dual.ActiveSet(*(part.reshape(a.shape).astype(a.dtype) for part in (free, upper)))
+    return box_dual.finish(dual, operator, point, active, gap, tolerance, count)
 
 
 def _two_classes(y, classes, live):
