@@ -60,3 +60,43 @@ def test_gradient_through_working_sets():
     fit = lambda C, s: svm.fit(X, Y, C=C, kernel=kernels.RBF(s), tolerance=1e-12, **SMALL)
     check_gradient(lambda C, s: jnp.sum(jnp.sin(svm.decision_function(fit(C, s), X[:7]))), (3.0, 0.5), 1e-4)
     check_gradient(lambda C, s: fit(C, s).objective, (3.0, 0.5), 1e-5)
+
+
+# ----------------------------------------------------------------------------- several classes, probabilities
+
+MANY = np.digitize(TARGET, [-0.5, 0.8]) * 2
+
+
+def test_one_against_one():
+    model = svm.fit_multiclass(X, MANY, C=1.0, kernel=RBF)
+    votes = np.zeros((M, 3), int)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        pair = (MANY == 2 * i) | (MANY == 2 * j)
+        scores = np.asarray(svm.decision_function(svm.fit(X[pair], MANY[pair], C=1.0, kernel=RBF), X))
+        votes[np.arange(M), np.where(scores > 0, j, i)] += 1
+    assert (np.asarray(model.machines.status) == Status.SOLVED).all()
+    assert (np.asarray(svm.predict_multiclass(model, X)) == 2 * votes.argmax(1)).all()
+
+
+def test_one_against_the_others():
+    model = svm.fit_multiclass(X, MANY, C=1.0, strategy="one_vs_rest")
+    scores = [np.asarray(svm.decision_function(svm.fit(X, MANY == c, C=1.0), X)) for c in (0, 2, 4)]
+    assert (np.asarray(svm.predict_multiclass(model, X)) == 2 * np.argmax(scores, 0)).all()
+    near(model.machines.coef[2], svm.fit(X, MANY == 4, C=1.0).coef, 1e-8)
+
+
+def test_probabilities():
+    folds = learn.validation.k_fold(M, 3)
+    calibration = svm.calibrate(X, Y, folds, C=1.0)
+    scores = np.zeros(M)
+    for k in range(3):
+        inside = folds != k
+        scores[~inside] = svm.decision_function(svm.fit(X[inside], Y[inside], C=1.0), X[~inside])
+    positive, negative = (Y > 0).sum(), (Y < 0).sum()
+    target = np.where(Y > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    p = np.asarray(learn.logistic.predict_probability(calibration, scores[:, None]))[:, 1]
+    near([np.sum(p - target), scores @ (p - target)], [0, 0], 1e-6)
+    model = svm.fit(X, Y, C=1.0)
+    both = np.asarray(svm.predict_probability(model, calibration, X))
+    near(both.sum(1), np.ones(M))
+    assert ((both[:, 1] > 0.5) == (Y > 0)).mean() > 0.7

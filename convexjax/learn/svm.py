@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from convexjax.compilation import quick_jit
-from convexjax.learn import box_dual, working_set
+from convexjax.learn import box_dual, logistic, working_set
 from convexjax.learn.box_dual import BoxDual, Dense, LowRank, Streamed
 from convexjax.learn.data import clean
+from convexjax.learn.logistic import LogisticModel
 from convexjax.learn.kernels import Kernel, Linear, Precomputed
 from convexjax.linear_algebra import static
 from convexjax.options import DEFAULT_TOLERANCES
@@ -21,6 +22,8 @@ from convexjax.solution import Status
 
 # Rows of new samples whose kernel values are formed together, times training samples.
 BLOCK_ENTRIES = 4_000_000
+# Entries of the data, or of kernel matrices, of the machines of a batch.
+BATCH_ENTRIES = 1_000_000
 # Most samples with which "auto" stores and factorises the kernel matrix, size of working sets, and tolerance with them.
 DENSE_SAMPLES, WORKING_SET, LOOSE = 1000, 256, 1e-5
 
@@ -237,6 +240,121 @@ def fit_one_class(
     return _fit(X, y, weights, None, (nu,), tolerance, kernel, how)
 
 
+# ----------------------------------------------------------------------------- several classes
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class MulticlassModel:
+    """One machine for each pair of classes, or for each class against the others: `machines` is an `SVMModel` with one
+    entry per machine in front of each array."""
+
+    machines: SVMModel
+    classes: Any  # (k,)
+    positive: Any  # (machines,), index of the class of positive scores
+    negative: Any  # (machines,), that of negative ones; None for one against the others
+
+
+def fit_multiclass(X: ArrayLike, y: ArrayLike, *, strategy: str = "one_vs_one", **how) -> MulticlassModel:
+    """A machine for more than two classes, all two-class machines in one batch.
+
+    Arguments:
+        X: (m, p).
+        y: (m,), known now: labels of at least two classes.
+        strategy: "one_vs_one", k (k - 1) / 2 machines that vote, or "one_vs_rest", k machines of which the largest
+            score wins.
+        how: what `fit` takes, but for class_weight and precomputed kernels.
+
+    >>> import numpy as np
+    >>> from convexjax import learn
+    >>> X, y = np.array([[0.0, 0], [1, 0], [0, 5], [1, 5], [5, 0], [5, 1]]), np.array([0, 0, 1, 1, 2, 2])
+    >>> model = learn.svm.fit_multiclass(X, y, C=1.0)
+    >>> print(np.asarray(learn.svm.predict_multiclass(model, X)))
+    [0 0 1 1 2 2]
+    """
+    if strategy not in ("one_vs_one", "one_vs_rest"):
+        raise ValueError(f'strategy must be "one_vs_one" or "one_vs_rest", got {strategy!r}.')
+    if isinstance(y, jax.core.Tracer):
+        raise ValueError("y is traced, but its classes decide how many machines there are; pass it as a constant.")
+    labels = np.asarray(y)
+    (X,) = floating(X=X)
+    require_shape("X", X, (None, None))
+    require_shape("y", labels, (X.shape[0],), "with one entry per row of X")
+    classes, own = np.unique(labels, return_inverse=True)
+    k = classes.size
+    if k < 2:
+        raise ValueError(f"y holds {k} class, expected at least 2.")
+    (weights,) = floating(weights=how.pop("sample_weight", None))
+    weights = jnp.ones(X.shape[0], X.dtype) if weights is None else weights.astype(X.dtype)
+    if strategy == "one_vs_rest":
+        rows = np.tile(np.arange(X.shape[0]), (k, 1))
+        signs, counted = np.where(own == np.arange(k)[:, None], 1.0, -1.0), np.ones(rows.shape)
+        positive, negative = np.arange(k), None
+    else:
+        negative, positive = np.triu_indices(k, 1)
+        members = [np.flatnonzero((own == i) | (own == j)) for i, j in zip(negative, positive, strict=True)]
+        size = max(len(part) for part in members)
+        # shorter ones are filled up with samples of weight zero
+        rows = np.stack([np.pad(part, (0, size - len(part))) for part in members])
+        counted = np.stack([np.arange(size) < len(part) for part in members]).astype(float)
+        signs = np.where(own[rows] == positive[:, None], 1.0, -1.0)
+
+    def machine(arguments):
+        rows, signs, counted = arguments
+        return fit(X[rows], signs, sample_weight=weights[rows] * counted, **how)
+
+    arrays = jnp.asarray(rows, jnp.int32), jnp.asarray(signs, X.dtype), jnp.asarray(counted, X.dtype)
+    # a batch whose kernel matrices or rows fit into a cache, one batch after the other
+    entries = rows.shape[1] * max(X.shape[1], rows.shape[1] if how.get("kernel") is not None else 0)
+    machines = jax.lax.map(machine, arrays, batch_size=int(np.clip(BATCH_ENTRIES // entries, 1, len(rows))))
+    machines = replace(machines, classes=None)
+    known = jnp.asarray(classes, jnp.int32 if classes.dtype.kind in "biu" else None)
+    index = lambda v: None if v is None else jnp.asarray(v, jnp.int32)
+    return MulticlassModel(machines=machines, classes=known, positive=index(positive), negative=index(negative))
+
+
+def predict_multiclass(model: MulticlassModel, X: ArrayLike) -> jax.Array:
+    """The class (n,) of each row of X (n, p): by votes, the first of those with equally many, or by the largest
+    score."""
+    scores = jax.lax.map(lambda machine: decision_function(machine, X), model.machines)  # (machines, n)
+    if model.negative is None:
+        return model.classes[jnp.argmax(scores, 0)]
+    winner = jnp.where(scores > 0, model.positive[:, None], model.negative[:, None])
+    k = model.classes.shape[0]
+    votes = jnp.sum((winner[:, :, None] == jnp.arange(k, dtype=jnp.int32)).astype(jnp.int32), 0)
+    return model.classes[jnp.argmax(votes, 1)]
+
+
+# ----------------------------------------------------------------------------- probabilities
+
+
+def calibrate(X: ArrayLike, y: ArrayLike, folds: ArrayLike, *, penalty: float = 0.0, **how) -> LogisticModel:
+    """Probabilities for the scores of `fit(X, y, **how)`: a logistic regression on the scores of samples that were left
+    out, `folds` (m,) saying when (`validation.k_fold`), all folds in one batch. The targets are those of Platt
+    ("Probabilistic outputs for support vector machines", 1999), between 0 and 1, so that there always is an optimum.
+    y holds two labels, known now."""
+    y_known, _ = _signs(y)
+    number = int(np.max(np.asarray(folds))) + 1
+    out = jnp.asarray(folds) == jnp.arange(number, dtype=jnp.asarray(folds).dtype)[:, None]
+    (X,) = floating(X=X)
+    (weights,) = floating(weights=how.pop("sample_weight", None))
+    weights = jnp.ones(X.shape[0], X.dtype) if weights is None else weights.astype(X.dtype)
+    signs = jnp.asarray(y_known, X.dtype)
+    fit_scores = lambda out: decision_function(fit(X, y, sample_weight=jnp.where(out, 0, weights), **how), X)
+    scores = jnp.sum(jnp.where(out, jax.lax.map(fit_scores, out), 0), 0)
+    positive, negative = (jnp.sum(jnp.where(side, weights, 0)) for side in (signs > 0, signs < 0))
+    target = jnp.where(signs > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    # each sample once with each class
+    both = jnp.concatenate([jnp.ones_like(signs), jnp.zeros_like(signs)])
+    shares = jnp.concatenate([weights * target, weights * (1 - target)])
+    return logistic.fit(jnp.tile(scores, 2)[:, None], both, penalty, weights=shares)
+
+
+def predict_probability(model: SVMModel, calibration: LogisticModel, X: ArrayLike) -> jax.Array:
+    """The probabilities (n, 2) of the smaller and the larger label."""
+    return logistic.predict_probability(calibration, decision_function(model, X)[:, None])
+
+
 # ----------------------------------------------------------------------------- what a model says
 
 
@@ -299,15 +417,7 @@ def _checked(X, y, weights, missing, tolerance, two_classes=False, **scalars) ->
     require_given(X=X, y=y)
     classes = None
     if two_classes and not isinstance(y, jax.core.Tracer):
-        values = np.asarray(y)
-        known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-        classes = np.unique(known)
-        if classes.size != 2:
-            raise ValueError(f"y holds {classes.size} different labels, expected 2 (for more: fit_multiclass).")
-        signs = np.where(values == classes[1], 1.0, -1.0)
-        y = np.where(np.isin(values, classes), signs, np.nan)
-        kind = jnp.int32 if classes.dtype.kind in "biu" else None
-        classes = jnp.asarray(classes, kind)
+        y, classes = _signs(y)
     (X,) = floating(X=X)
     y, weights, tolerance = floating(y=y, weights=weights, tolerance=0 if tolerance is None else tolerance)
     require_shape("X", X, (None, None))
@@ -328,6 +438,18 @@ def _checked(X, y, weights, missing, tolerance, two_classes=False, **scalars) ->
         arrays.append(value.astype(X.dtype))
     labelled = (y.astype(X.dtype), classes) if two_classes else y.astype(X.dtype)
     return [X, labelled, weights, tolerance.astype(X.dtype), *arrays]
+
+
+def _signs(y) -> tuple:
+    """(-1 and 1 for two labels that are known now, the labels)."""
+    if isinstance(y, jax.core.Tracer):
+        raise ValueError("y is traced, expected labels that are known now.")
+    values = np.asarray(y)
+    classes = np.unique(values[np.isfinite(values)] if values.dtype.kind == "f" else values)
+    if classes.size != 2:
+        raise ValueError(f"y holds {classes.size} different labels, expected 2 (for more: fit_multiclass).")
+    signs = np.where(values == classes[1], 1.0, np.where(values == classes[0], -1.0, np.nan))
+    return signs, jnp.asarray(classes, jnp.int32 if classes.dtype.kind in "biu" else None)
 
 
 def _class_factors(class_weight, dtype):
