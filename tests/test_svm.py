@@ -105,9 +105,13 @@ def test_class_weights_and_left_out():
 
 # ----------------------------------------------------------------------------- kernels
 
+WIDTHS = np.sqrt([0.1, 0.3, 1.0])
 KERNELS = {
     "rbf": (RBF, rbf(X, X)),
-    "widths": (kernels.RBF(jnp.array([0.1, 0.3, 1.0])), rbf(X * np.sqrt([0.1, 0.3, 1.0]), X * np.sqrt([0.1, 0.3, 1.0]), 1)),
+    "widths": (
+        kernels.RBF(jnp.array([0.1, 0.3, 1.0])),
+        rbf(X * np.sqrt([0.1, 0.3, 1.0]), X * np.sqrt([0.1, 0.3, 1.0]), 1),
+    ),
     "polynomial": (kernels.Polynomial(2, 0.5, 1.0), (0.5 * X @ X.T + 1) ** 2),
     "laplacian": (kernels.Laplacian(0.2), np.exp(-0.2 * np.abs(X[:, None] - X).sum(-1))),
     "sum": (2.0 * RBF + kernels.Linear() * kernels.Linear(), 2 * rbf(X, X) + (X @ X.T) ** 2),

@@ -1,6 +1,5 @@
 """`learn.svm` by working sets, and what is built on single machines: several classes, probabilities."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from test_learn_regression import check_gradient, near

@@ -1,21 +1,22 @@
 """The dual of every support vector machine, by an interior point that knows its structure.
 
     minimise    1/2 beta'K beta + 1/2 sum_ci d_ci a_ci^2 + sum_ci q_ci a_ci
-    subject to  0 <= a <= u,   beta_i = sum_c sign_ci a_ci,   sum_i beta_i = e_1,   [sum_ci a_ci = e_2]               (1)
+    subject to  0 <= a <= u,   beta_i = sum_c sign_ci a_ci,   sum_i beta_i = e_1,   [sum_ci a_ci = e_2]    (1)
 
-with one or two variables a_ci for each sample i: one for classification, two (residual above and below) for regression.
-K is a kernel matrix, or X X' and then never formed. Multipliers: z >= 0 of a >= 0, t >= 0 of a <= u (the slacks of the
-hinge), the intercept b of the first equation and rho of the second. With f = K beta the optimality conditions are
+with one or two variables a_ci for each sample i: one for classification, two (residual above and below) for
+regression. K is a kernel matrix, or X X' and then never formed. Multipliers: z >= 0 of a >= 0, t >= 0 of a <= u (the
+slacks of the hinge), the intercept b of the first equation and rho of the second. With f = K beta the optimality
+conditions are
 
-    sign (f + b) + rho + d a + q - z + t = 0,    a z = 0,    (u - a) t = 0.                                            (2)
+    sign (f + b) + rho + d a + q - z + t = 0,    a z = 0,    (u - a) t = 0.    (2)
 
 Newton's method for (2) with products a z = (u - a) t = tau, dz and dt eliminated, has the diagonal matrix
 
-    D_c = (d + z / a + t / (u - a))^-1,    da_c = D_c (r_c - sign_c (K dbeta + db) - drho),                            (3)
+    D_c = (d + z / a + t / (u - a))^-1,    da_c = D_c (r_c - sign_c (K dbeta + db) - drho),    (3)
 
 and, da eliminated, with D = sum_c D_c and h = sum_c sign_c D_c (r_c - drho),
 
-    dbeta + D (K dbeta + db) = h,    sum dbeta = -r_1.                                                                 (4)
+    dbeta + D (K dbeta + db) = h,    sum dbeta = -r_1.    (4)
 
 For K = X X' that is a system in dw = X'dbeta and db with the matrix [I + X'DX, X'D1; 1'DX, 1'D1]: an iteration costs
 one product X'DX, O(m p^2), and memory is O(m p) (Ferris and Munson, "Interior-point methods for massive support vector
@@ -165,7 +166,9 @@ class Dense:
         S = jnp.sqrt(D)
         m = D.shape[0]
         shift = 1 + 4 * m * jnp.finfo(D.dtype).eps
-        factor = jnp.linalg.cholesky(S[:, None] * self.K * S + shift * jnp.eye(m, dtype=D.dtype), symmetrize_input=False)
+        factor = jnp.linalg.cholesky(
+            S[:, None] * self.K * S + shift * jnp.eye(m, dtype=D.dtype), symmetrize_input=False
+        )
         return S, factor, S * cho_solve((factor, True), S)
 
     def solve(self, system, D, h, drift, r_1):
@@ -481,7 +484,8 @@ def at(dual: BoxDual, operator, x: jax.Array) -> Point:
 
 def polish(dual: BoxDual, operator, point: Point, enough: jax.Array) -> tuple[Point, ActiveSet, jax.Array]:
     """(the solution for the active set of an interior point, the active set, the relative gap), or the point itself if
-    that is better. Below `enough` gaps are as good as zero, and exact zeros better than interior points. A set that turns out wrong is corrected, as in the primal-dual active set method."""
+    that is better. Below `enough` gaps are as good as zero, and exact zeros better than interior points. A set that
+    turns out wrong is corrected, as in the primal-dual active set method."""
     live = dual.u > 0
     eps = jnp.finfo(point.a.dtype).eps
     upper_bound = dual.u if dual.bounded else jnp.inf
@@ -500,7 +504,14 @@ def polish(dual: BoxDual, operator, point: Point, enough: jax.Array) -> tuple[Po
         free = jnp.where(active.free > 0, (a > 0) & (a < upper_bound), jnp.where(active.upper > 0, A > 0, A < 0))
         upper = jnp.where(active.free > 0, a >= upper_bound, (active.upper > 0) & (A <= 0))
         following = _active_set(live & free, live & upper, a.dtype)
-        return rounds + 1, better, following, keep(new, best), keep(active, best_active), jnp.where(better, gap, best_gap)
+        return (
+            rounds + 1,
+            better,
+            following,
+            keep(new, best),
+            keep(active, best_active),
+            jnp.where(better, gap, best_gap),
+        )
 
     def unfinished(state):
         rounds, better, _, _, _, gap = state

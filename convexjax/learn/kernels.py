@@ -24,6 +24,11 @@ class Kernel:
         """k(x, x) of the rows of X."""
         return jax.vmap(lambda x: self(x[None], x[None])[0, 0])(X)
 
+    @property
+    def is_convex(self) -> bool:
+        """Whether its matrices are known to be positive semidefinite, whatever the parameters are."""
+        return False
+
     def __add__(self, other):
         return Sum(self, _as_kernel(other))
 
@@ -37,11 +42,8 @@ def _as_kernel(value) -> "Kernel":
     return value if isinstance(value, Kernel) else Constant(value)
 
 
-def _kernel(cls):
-    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
-
-
-@_kernel
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Constant(Kernel):
     """k = value."""
 
@@ -51,15 +53,21 @@ class Constant(Kernel):
         return jnp.broadcast_to(jnp.asarray(self.value, X.dtype), (X.shape[0], Z.shape[0]))
 
 
-@_kernel
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Linear(Kernel):
     """k = x'z."""
 
     def __call__(self, X, Z):
         return X @ Z.T
 
+    @property
+    def is_convex(self):
+        return True
 
-@_kernel
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Polynomial(Kernel):
     """k = (scale x'z + offset)^degree; `degree` is a positive int (static)."""
 
@@ -72,7 +80,8 @@ class Polynomial(Kernel):
         return (scale * (X @ Z.T) + offset) ** self.degree
 
 
-@_kernel
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class RBF(Kernel):
     """k = exp(-sum_j scale_j (x_j - z_j)^2); `scale` is a number (what scikit-learn calls gamma) or one for each
     column (automatic relevance)."""
@@ -94,8 +103,13 @@ class RBF(Kernel):
     def diagonal(self, X):
         return jnp.ones(X.shape[0], X.dtype)
 
+    @property
+    def is_convex(self):
+        return True
 
-@_kernel
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Laplacian(Kernel):
     """k = exp(-sum_j scale_j |x_j - z_j|)."""
 
@@ -114,8 +128,13 @@ class Laplacian(Kernel):
     def diagonal(self, X):
         return jnp.ones(X.shape[0], X.dtype)
 
+    @property
+    def is_convex(self):
+        return True
 
-@_kernel
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Sigmoid(Kernel):
     """k = tanh(scale x'z + offset), which is not positive semidefinite for most data."""
 
@@ -127,7 +146,8 @@ class Sigmoid(Kernel):
         return jnp.tanh(scale * (X @ Z.T) + offset)
 
 
-@_kernel
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Precomputed(Kernel):
     """X holds the values themselves: `fit` takes the square matrix of the training samples as X, `predict` one with a
     row for each new and a column for each training sample."""
@@ -136,11 +156,12 @@ class Precomputed(Kernel):
         return X
 
 
-@_kernel
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Function(Kernel):
     """Any JAX function `function(x, z, *parameters)` of two rows, symmetric and positive semidefinite."""
 
-    function: Callable = static()
+    function: Callable = static()  # noqa: RUF009
     parameters: tuple = ()
 
     def __call__(self, X, Z):
@@ -148,7 +169,8 @@ class Function(Kernel):
         return jax.vmap(lambda x: jax.vmap(lambda z: one(x, z))(Z))(X)
 
 
-@_kernel
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Sum(Kernel):
     """k_1 + k_2."""
 
@@ -158,8 +180,13 @@ class Sum(Kernel):
     def __call__(self, X, Z):
         return self.first(X, Z) + self.second(X, Z)
 
+    @property
+    def is_convex(self):
+        return self.first.is_convex and self.second.is_convex
 
-@_kernel
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Product(Kernel):
     """k_1 k_2."""
 
@@ -168,6 +195,10 @@ class Product(Kernel):
 
     def __call__(self, X, Z):
         return self.first(X, Z) * self.second(X, Z)
+
+    @property
+    def is_convex(self):
+        return self.first.is_convex and self.second.is_convex
 
 
 # ----------------------------------------------------------------------------- low rank

@@ -1,7 +1,9 @@
 """Support vector machines: classification, regression and one class, linear or with a kernel."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,8 +15,8 @@ from convexjax.compilation import quick_jit
 from convexjax.learn import box_dual, logistic, working_set
 from convexjax.learn.box_dual import BoxDual, Dense, LowRank, Streamed
 from convexjax.learn.data import clean
+from convexjax.learn.kernels import RBF, Kernel, Linear, Precomputed
 from convexjax.learn.logistic import LogisticModel
-from convexjax.learn.kernels import Kernel, Linear, Precomputed
 from convexjax.linear_algebra import static
 from convexjax.options import DEFAULT_TOLERANCES
 from convexjax.problems.arguments import floating, require_given, require_shape
@@ -22,6 +24,8 @@ from convexjax.solution import Status
 
 # Rows of new samples whose kernel values are formed together, times training samples.
 BLOCK_ENTRIES = 4_000_000
+# Entries of X from which the run takes longer than the compilation.
+LARGE = 1_000_000
 # Entries of the data, or of kernel matrices, of the machines of a batch.
 BATCH_ENTRIES = 1_000_000
 # Most samples with which "auto" stores and factorises the kernel matrix, size of working sets, and tolerance with them.
@@ -170,7 +174,10 @@ def fit_regression(
     C, factor = _strength(gamma, C)
     X, y, weights, tolerance, C, epsilon = _checked(X, y, sample_weight, missing, tolerance, C=C, epsilon=epsilon)
     _require(epsilon >= 0, "epsilon must be nonnegative", epsilon)
-    how = Setting("regression" if loss == "absolute" else "squared_regression", *_form(X, kernel, missing, intercept, method, memory))
+    how = Setting(
+        "regression" if loss == "absolute" else "squared_regression",
+        *_form(X, kernel, missing, intercept, method, memory),
+    )
     model = _fit(X, y, weights, None, (C, epsilon), tolerance, kernel, how)
     return replace(model, objective=factor * model.objective)
 
@@ -323,6 +330,85 @@ def predict_multiclass(model: MulticlassModel, X: ArrayLike) -> jax.Array:
     k = model.classes.shape[0]
     votes = jnp.sum((winner[:, :, None] == jnp.arange(k, dtype=jnp.int32)).astype(jnp.int32), 0)
     return model.classes[jnp.argmax(votes, 1)]
+
+
+# ----------------------------------------------------------------------------- grids
+
+
+def grid_scores(
+    X: ArrayLike,
+    y: ArrayLike,
+    strengths: ArrayLike,
+    scales: ArrayLike,
+    folds: ArrayLike,
+    *,
+    kernel: Callable = RBF,
+    tolerance: float = 1e-4,
+    number: int | None = None,
+) -> jax.Array:
+    """The shares (k, l) of samples that are classified rightly while they are left out, for all strengths (k,), the C
+    of `fit`, and all scales (l,) of `kernel(scale)`, in one program: a kernel matrix serves for all folds and
+    strengths, and each strength starts from the one before.
+
+    X (m, p), y (m,) with two labels, `folds` (m,) the fold in which a sample is left out (`validation.k_fold`), their
+    `number` if they are traced. NaN where a machine did not reach the tolerance.
+
+    >>> import numpy as np
+    >>> from convexjax import learn
+    >>> X, y = np.linspace(-1, 1, 12)[:, None], np.repeat([0, 1, 0], 4)
+    >>> scores = learn.svm.grid_scores(X, y, [1.0, 10.0], [0.1, 3.0], learn.validation.k_fold(12, 4))
+    >>> scores.shape
+    (2, 2)
+    """
+    if isinstance(folds, jax.core.Tracer) and number is None:
+        raise ValueError("folds is traced: pass the number of folds as `number`.")
+    if number is None:
+        number = int(np.max(np.asarray(folds))) + 1
+    if not isinstance(y, jax.core.Tracer):
+        y, _ = _signs(y)
+    X, y, strengths, scales = floating(X=X, y=y, strengths=strengths, scales=scales)
+    require_shape("X", X, (None, None))
+    for name, array in (("y", y), ("folds", jnp.asarray(folds))):
+        require_shape(name, array, X.shape[:1], "with one entry per row of X")
+    for name, array in (("strengths", strengths), ("scales", scales)):
+        require_shape(name, array, (None,))
+    _require(strengths > 0, "strengths must be positive", strengths)
+    return _grid_scores(
+        X, jnp.where(y > 0, 1.0, -1.0).astype(X.dtype), strengths, scales, folds, kernel, number, tolerance
+    )
+
+
+@partial(jax.jit, static_argnames=("kernel", "number"))
+def _grid_scores(X, y, strengths, scales, folds, kernel, number, tolerance):
+    m, dtype = X.shape[0], X.dtype
+    q = max(8, min(WORKING_SET, m // 2) // 4 * 4)
+    order = jnp.argsort(strengths)
+    folds = jnp.asarray(folds, jnp.int32)
+
+    def of_scale(scale):
+        K = kernel(scale)(X, X)
+
+        def of_fold(fold):
+            inside = (folds != fold).astype(dtype)
+
+            def of_strength(before, C):
+                (v, F), last = before[:2], before[2]
+                hi, lo = jnp.where(y > 0, C * inside, 0), jnp.where(y > 0, 0, -C * inside)
+                problem = working_set.Problem(y, lo, hi, jnp.zeros_like(y), jnp.zeros((), dtype))
+                ratio = C / last
+                start = jnp.clip(ratio * v, lo, hi), y - ratio * (y - F)
+                v, F, b, gap, _ = working_set.solve(problem, lambda own: K[own], m, q, tolerance, start)
+                right = jnp.where(y * (y - F + b) > 0, 1 - inside, 0)
+                score = jnp.sum(right) / jnp.sum(1 - inside)
+                return (v, F, C), jnp.where(gap <= tolerance, score, jnp.nan)
+
+            begin = jnp.zeros_like(y), y, strengths[order[0]]
+            return jax.lax.scan(of_strength, begin, strengths[order])[1]
+
+        return jnp.mean(jax.lax.map(of_fold, jnp.arange(number, dtype=jnp.int32)), 0)
+
+    scores = jax.lax.map(of_scale, scales)  # (l, k), by increasing strength
+    return scores.T[jnp.argsort(order)]
 
 
 # ----------------------------------------------------------------------------- probabilities
@@ -498,8 +584,13 @@ def _form(X, kernel, missing, intercept, method, memory) -> tuple:
 # ----------------------------------------------------------------------------- the fit
 
 
-@quick_jit
 def _fit(X, labelled, weights, class_factors, parameters, tolerance, kernel, how: Setting) -> SVMModel:
+    # quick compilation makes exponentials of large blocks slower
+    call = _compiled if how.block or X.size > LARGE else _quickly_compiled
+    return call(X, labelled, weights, class_factors, parameters, tolerance, kernel, how)
+
+
+def _machine(X, labelled, weights, class_factors, parameters, tolerance, kernel, how: Setting) -> SVMModel:
     separates = how.kind in ("hinge", "squared_hinge", "nu")
     y, classes = labelled if separates else (labelled, None)
     X, y, weights, fine = clean(X, y, weights, how.drop)
@@ -526,7 +617,7 @@ def _fit(X, labelled, weights, class_factors, parameters, tolerance, kernel, how
     else:
         found = box_dual.solve(dual, operator, tolerance)
     a, b, beta, status = found.a, found.b, dual.beta(found.a), found.status
-    if not how.linear:
+    if not how.linear and not kernel.is_convex:
         fine_kernel = box_dual.is_convex(jax.lax.stop_gradient(operator))
         status = jnp.where(fine_kernel, status, jnp.int32(Status.NONCONVEX))
     if how.kind == "nu":
@@ -541,12 +632,13 @@ def _fit(X, labelled, weights, class_factors, parameters, tolerance, kernel, how
     size = found.square / rho**2 if how.kind == "nu" else found.square
     margin = jnp.where(size > 0, jax.lax.rsqrt(jnp.where(size > 0, size, 1)), jnp.inf)
     coef = beta @ rows if how.linear else None
+    b = b if coef is None else b - mean @ coef
     fill = lambda v: None if v is None else jnp.where(fine, v, jnp.nan)
     if how.kind == "one_class":
         classes = jnp.array([-1, 1], jnp.int32)
     return SVMModel(
         coef=fill(coef),
-        intercept=fill(b - mean @ coef if how.linear else b),
+        intercept=fill(b),
         dual=fill(beta if "regression" in how.kind else a[0]),
         beta=fill(beta),
         support=beta != 0,
@@ -559,6 +651,9 @@ def _fit(X, labelled, weights, class_factors, parameters, tolerance, kernel, how
         samples=None if how.linear else X,
         kernel=None if how.linear else kernel,
     )
+
+
+_compiled, _quickly_compiled = jax.jit(_machine), quick_jit(_machine)
 
 
 def _operator(rows, kernel, how: Setting):

@@ -1,6 +1,6 @@
 """The dual of a support vector machine whose kernel matrix is too large to be stored or factorised.
 
-    minimise    1/2 v'K v + 1/2 sum_i d_i v_i^2 - p'v      subject to   lo <= v <= hi,   sum v = e                     (1)
+    minimise    1/2 v'K v + 1/2 sum_i d_i v_i^2 - p'v      subject to   lo <= v <= hi,   sum v = e    (1)
 
 is solved over a working set of some hundred variables at a time, the others fixed (Joachims, "Making large-scale SVM
 learning practical", 1998). With the slopes F = p - K v - d v a variable may rise if v < hi and fall if v > lo, and v is
@@ -34,7 +34,7 @@ class Problem(NamedTuple):
 
 
 class State(NamedTuple):
-    count: jax.Array
+    sets: jax.Array  # how many there were
     v: jax.Array  # (n,)
     F: jax.Array  # (n,)
     old: jax.Array  # (q / 2,), the newer half of the last working set
@@ -68,9 +68,9 @@ def relative_gap(problem: Problem, v: jax.Array, F: jax.Array, b: jax.Array) -> 
     return gap / jnp.where(size > 0, size, 1)
 
 
-def solve(problem: Problem, row_block, m: int, q: int, tolerance: jax.Array) -> tuple:
+def solve(problem: Problem, row_block, m: int, q: int, tolerance: jax.Array, start: tuple | None = None) -> tuple:
     """(v, F, b, relative gap, working sets) of (1). `row_block(samples)` gives rows (k, m) of K; q, a multiple of
-    4, is the size of the working set."""
+    4, is the size of the working set; `start` is (v, F) of a feasible point."""
     p, lo, hi, d, e = problem
     n, half = p.shape[0], q // 2
     copies = n // m
@@ -103,16 +103,18 @@ def solve(problem: Problem, row_block, m: int, q: int, tolerance: jax.Array) -> 
         b, _, _ = bias(problem, v, F)
         return State(count + 1, v, F, new, new_rows, relative_gap(problem, v, F, b), b)
 
-    size = jnp.where(hi - lo < jnp.inf, hi - lo, 1)
-    v = jnp.where(e != 0, lo + (e - jnp.sum(jnp.where(jnp.isfinite(lo), lo, 0))) * size / jnp.sum(size), 0)
-    v = jnp.where(e != 0, v, 0).astype(p.dtype)
-    F = jax.lax.cond(e != 0, lambda: p - jnp.tile(product(row_block, v, m, q), copies) - d * v, lambda: p)
+    if start is None:
+        size = jnp.where(hi - lo < jnp.inf, hi - lo, 1)
+        v = jnp.where(e != 0, e * size / jnp.sum(size), 0).astype(p.dtype)
+        F = jax.lax.cond(e != 0, lambda: p - jnp.tile(product(row_block, v, m, q), copies) - d * v, lambda: p)
+    else:
+        v, F = start
     first = jnp.arange(half, dtype=jnp.int32)
     b, _, _ = bias(problem, v, F)
     state = State(jnp.int32(0), v, F, first, row_block(first % m), jnp.full((), jnp.inf, p.dtype), b)
-    unfinished = lambda s: (s.count < MAX_SETS) & (s.gap > tolerance)  # false for NaN
+    unfinished = lambda s: (s.sets < MAX_SETS) & (s.gap > tolerance)  # false for NaN
     state = jax.lax.while_loop(unfinished, one_set, vary_like((problem, state.rows), state))
-    return state.v, state.F, state.b, state.gap, state.count
+    return state.v, state.F, state.b, state.gap, state.sets
 
 
 def product(row_block, v: jax.Array, m: int, block: int) -> jax.Array:
