@@ -563,7 +563,7 @@ def solve(dual: BoxDual, operator, tolerance: jax.Array) -> Found:
     `tolerance`; ALMOST_SOLVED: at most the looser one of `Options`; else MAX_ITERATIONS."""
     fixed = jax.lax.stop_gradient((dual, operator))
     point, count = interior_point(*fixed, tolerance / 10)
-    point, active, gap = polish(*fixed, point, tolerance / 10)
+    point, active, gap = polish(*fixed, point, tolerance)
     return finish(dual, operator, point, active, gap, tolerance, count)
 
 
