@@ -20,6 +20,7 @@ from benchmarks import (
     report,
     second_process,
     single_precision,
+    svm,
 )
 from benchmarks.derivative_peers import PEERS
 from benchmarks.derivative_setting import COLUMNS
@@ -92,6 +93,14 @@ def parser() -> argparse.ArgumentParser:
     fits.add_argument("--sslsq", type=Path, help="folder with sparse least-squares problems, for the part sets")
     fits.add_argument("--parts", type=listed, default=["digits", "least_squares", "lasso", "cross_validation"])
     fits.add_argument("--repeats", type=int, default=3)
+    machines = commands.add_parser("svm", help="support vector machines beside scikit-learn")
+    machines.set_defaults(run=run_svm)
+    machines.add_argument("--data", type=Path, help="folder with files of classification problems, for `optima`")
+    machines.add_argument("--parts", type=listed, default=["optima", "linear", "kernel", "grid", "relevance"])
+    machines.add_argument("--max-rows", type=int, default=10_000, help="of the problems of `optima`")
+    machines.add_argument("--sizes", type=listed, default=["5000", "20000"], help="rows for `kernel`")
+    machines.add_argument("--repeats", type=int, default=1)
+    machines.add_argument("--plot", help="file to draw `scaling` in")
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
     add_minimize(commands.add_parser("minimize", help="convex programs given as functions, beside other solvers"))
     add_mpc(commands.add_parser("mpc", help="model predictive control: time of a step, warm-started, by horizon"))
@@ -358,6 +367,20 @@ def run_regression(arguments: argparse.Namespace) -> None:
         "hypergradients": regression_checks.hypergradients,
         "real_data": regression_checks.real_data,
         "real_paths": regression_checks.real_paths,
+    }
+    for name in chosen(arguments.parts, tables, "part"):
+        print(f"\n{name}\n{report.aligned(tables[name]())}", flush=True)
+
+
+def run_svm(arguments: argparse.Namespace) -> None:
+    """The tables that were asked for."""
+    tables = {
+        "optima": lambda: svm.optima(arguments.data, arguments.max_rows),
+        "linear": lambda: svm.linear(repeats=arguments.repeats),
+        "kernel": lambda: svm.kernel(tuple(map(int, arguments.sizes)), repeats=arguments.repeats),
+        "grid": lambda: svm.grid(repeats=arguments.repeats),
+        "relevance": svm.relevance,
+        "scaling": lambda: svm.scaling(arguments.plot),
     }
     for name in chosen(arguments.parts, tables, "part"):
         print(f"\n{name}\n{report.aligned(tables[name]())}", flush=True)

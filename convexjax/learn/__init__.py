@@ -5,12 +5,14 @@ from convexjax.learn import (
     constraints,
     elastic_net,
     group_lasso,
+    kernels,
     linear,
     logistic,
     plot,
     poisson,
     regression,
     ridge,
+    svm,
     validation,
 )
 
@@ -18,11 +20,13 @@ __all__ = [
     "constraints",
     "elastic_net",
     "group_lasso",
+    "kernels",
     "linear",
     "logistic",
     "plot",
     "poisson",
     "regression",
     "ridge",
+    "svm",
     "validation",
 ]
