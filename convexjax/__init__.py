@@ -9,6 +9,7 @@ from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.perturbed import perturbed
 from convexjax.problems.conic import solve_conic
+from convexjax.problems.gp import GeometricSolution, solve_gp
 from convexjax.problems.minimize import barrier_method, minimize
 from convexjax.problems.mpc import Trajectory, shift_horizon, solve_mpc
 from convexjax.problems.qp import solve_lp, solve_qp
@@ -21,6 +22,7 @@ __all__ = [
     "QUICK_COMPILATION",
     "Counterexample",
     "Exponential",
+    "GeometricSolution",
     "History",
     "Info",
     "LeastSquares",
@@ -41,6 +43,7 @@ __all__ = [
     "shift_horizon",
     "smat",
     "solve_conic",
+    "solve_gp",
     "solve_lp",
     "solve_mpc",
     "solve_qp",

@@ -32,6 +32,8 @@ ORDER = [
     "smooth_interior_point",
     "newton",
     "barrier",
+    "geometric_program",
+    "geometric_interior_point",
     "active_set",
     "semismooth",
     "batches",
