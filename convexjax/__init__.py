@@ -1,6 +1,6 @@
 """convexjax: convex optimisation as pure JAX functions."""
 
-from convexjax import learn
+from convexjax import gp, learn
 from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
 from convexjax.convexity import Counterexample, check_convexity
@@ -36,6 +36,7 @@ __all__ = [
     "Zero",
     "barrier_method",
     "check_convexity",
+    "gp",
     "learn",
     "lstsq",
     "minimize",

@@ -82,7 +82,8 @@ def factor(program: GeometricProgram, d, lam, s, boost):
     M = program.A.gram(terms, d, lam, curvature)
     diagonal = jnp.diagonal(M)
     # of the weights themselves: what the slacks add may be larger by far
-    size = jnp.max(program.A.sizes(d), initial=jnp.finfo(dtype).tiny)
+    size = jnp.max(program.A.sizes(d))
+    size = jnp.where(size > 0, size, 1)
     shift = boost * eps * (REGULARISATION * size + diagonal)
     G_weight = jnp.max(diagonal)
     M = M + jnp.diag(shift)
@@ -232,8 +233,10 @@ def judge(program: GeometricProgram, options: Options, state: State, mu, along) 
     """What the point proves."""
     y, d, _, nu = point = state.point
     solved, almost, infeasible = options.tolerances(d.dtype)
-    claims, _ = measure(program, y, d, nu)
+    claims, F = measure(program, y, d, nu)
     phase_one = state.rounds == 1
+    # phase one goes on until it has found a feasible point, or proved that there is none
+    feasible = phase_one & (jnp.max(F[1:-1], initial=-jnp.inf) + y[-1] < 0)
     fall = growth(program, along)
     ray_is_step = fall < claims.unbounded
     claims = claims._replace(unbounded=jnp.where(phase_one, jnp.inf, jnp.minimum(fall, claims.unbounded)))
@@ -258,7 +261,7 @@ def judge(program: GeometricProgram, options: Options, state: State, mu, along) 
     status = jnp.where(is_infeasible, jnp.int32(Status.PRIMAL_INFEASIBLE), status)
     # what proves the claim is returned
     ray = point._replace(y=jnp.where(ray_is_step & is_unbounded, along, y))
-    taken = better | (proved & (is_infeasible | ~phase_one))
+    taken = better | feasible | proved
     best = jax.tree.map(lambda a, b: jnp.where(taken, a, b), ray, state.best)
     new_claims = jnp.where(taken, jnp.stack(claims), state.claims)
     state = state._replace(
@@ -267,7 +270,7 @@ def judge(program: GeometricProgram, options: Options, state: State, mu, along) 
         error=lowest,
         idle=idle,
         status=status,
-        ended=converged | stuck | exhausted | ~Status.UNSOLVED.holds(status),
+        ended=(converged & ~phase_one) | feasible | stuck | exhausted | ~Status.UNSOLVED.holds(status),
     )
     return recorded(options, state, claims, mu)
 

@@ -40,6 +40,7 @@ ORDER = [
     "solver",
     "smooth_solver",
     "problems",
+    "gp",
     "double_double",
     "gram",
     "pseudo_inverse",

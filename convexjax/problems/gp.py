@@ -89,10 +89,18 @@ def solve_gp(
     >>> print(np.asarray(solution.x).round(3), np.asarray(solution.z).round(3))
     [7.071 7.071 7.071] [1.  0.5]
     """
-    options = checked_options(options)
     require_given(exponents=exponents, log_coefficients=log_coefficients, segment_ids=segment_ids)
     values, positions, shape, b = _exponents(exponents, log_coefficients)
+    return solve_entries(values, positions, shape, b, segment_ids, equalities, options, warm_start)
+
+
+def solve_entries(values, positions, shape, b, segment_ids, equalities, options, warm_start) -> GeometricSolution:
+    """`solve_gp` with the exponents as values at positions (rows, columns) of a matrix of a shape; dense if these are
+    None."""
+    options = checked_options(options)
     require_shape("log_coefficients", b, (shape[0],), "one for each row of exponents")
+    if positions is not None and shape[1] <= DENSE_VARIABLES:
+        values, positions = jnp.zeros(shape, b.dtype).at[positions].set(values), None
     segments = _segments(segment_ids, shape[0])
     layout, pattern, terms = _layout(segments, equalities, positions, shape, b.dtype)
     guess = None
@@ -131,8 +139,6 @@ def _exponents(exponents, log_coefficients):
         require_shape("exponents", values, (None, None), "one row for each term, one column for each variable")
         return values, None, values.shape, b
     values, b = floating(exponents=values, log_coefficients=log_coefficients)
-    if shape[1] <= DENSE_VARIABLES:
-        return jnp.zeros(shape, b.dtype).at[positions].set(values), None, shape, b
     return values, positions, shape, b
 
 
