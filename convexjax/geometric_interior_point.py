@@ -220,7 +220,9 @@ def iterate(program: GeometricProgram, options: Options, state: State) -> State:
     """One iteration of a round: step, measure, judge."""
     move, step, mu = direction(program, state.point, state.boost)
     y, d, s, nu = state.point
-    new = Point(y + step * move.y, d * jnp.maximum(1 + step * move.d, LEAST_SHARE), s + step * move.s, nu + step * move.nu)
+    new = Point(
+        y + step * move.y, d * jnp.maximum(1 + step * move.d, LEAST_SHARE), s + step * move.s, nu + step * move.nu
+    )
     finite = jnp.isfinite(jnp.sum(new.y) + jnp.sum(new.d) + jnp.sum(new.s) + jnp.sum(new.nu))
     useful = finite & (step > 1e-8)
     point = jax.tree.map(lambda a, b: jnp.where(useful, a, b), new, state.point)

@@ -130,7 +130,7 @@ class Pattern:
             np.searchsorted(wide, gradient_segments[is_wide]),
             np.flatnonzero(is_wide),
         )
-        return Pattern(*(np.asarray(a, np.int32) for a in arrays), num_variables=n)
+        return Pattern(*[np.asarray(a, np.int32) for a in arrays], n)  # type: ignore[arg-type]
 
 
 def _pairs_within(groups: np.ndarray, members: np.ndarray) -> np.ndarray:

@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convexjax.linear_algebra import static
 from convexjax.options import Options
 from convexjax.problems.arguments import floating
 from convexjax.problems.gp import GeometricSolution, solve_entries
@@ -107,7 +106,8 @@ class Posynomial:
     # ------------------------------------------------------------------- arithmetic
 
     def __add__(self, other):
-        return _elementwise(other, self.__add__) or Posynomial(self.terms + _posynomial(other).terms)
+        found = _elementwise(other, self.__add__)
+        return found if found is not None else Posynomial(self.terms + _posynomial(other).terms)
 
     __radd__ = __add__
 
@@ -144,8 +144,7 @@ class Posynomial:
         if _is_traced(exponent) or exponent <= 0:
             what = "a traced exponent" if _is_traced(exponent) else f"the exponent {exponent:g}"
             raise NotGeometricError(
-                f"Only a monomial has powers that are not positive numbers; {self} has {what}"
-                f"{self._second_term()}."
+                f"Only a monomial has powers that are not positive numbers; {self} has {what}{self._second_term()}."
             )
         if exponent in (1, 2, 3) and len(self.terms) ** exponent <= MOST_TERMS:
             product = self
@@ -168,7 +167,9 @@ class Posynomial:
         return [symbol for term in self.terms for symbol in term.powers if symbol.is_auxiliary]
 
     def __sub__(self, other):
-        raise NotGeometricError(f"A posynomial has no minus: the term -({other}) after {self}. Move it to the other side.")
+        raise NotGeometricError(
+            f"A posynomial has no minus: the term -({other}) after {self}. Move it to the other side."
+        )
 
     def __rsub__(self, other):
         raise NotGeometricError(f"A posynomial has no minus: the term -({self}). Move it to the other side.")
@@ -228,7 +229,9 @@ class Constraint:
         return Constraint(self.posynomial, name, self.is_equation)
 
     def __bool__(self):
-        raise NotGeometricError(f"{self.text} is a constraint, not true or false; chains like a <= b <= c are two of them.")
+        raise NotGeometricError(
+            f"{self.text} is a constraint, not true or false; chains like a <= b <= c are two of them."
+        )
 
     def __str__(self) -> str:
         return self.text
@@ -250,6 +253,9 @@ def _at_most(left: Posynomial, right: Posynomial) -> Constraint:
 class Array(np.ndarray):
     """An array of posynomials; all arithmetic of NumPy, `sum()`, `prod()` and `@` work."""
 
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        return array[()] if np.ndim(array) == 0 else np.asarray(array).view(Array)
+
     def __le__(self, other):
         return _compare(lambda a, b: a <= b, self, other)
 
@@ -259,7 +265,7 @@ class Array(np.ndarray):
     def __eq__(self, other):
         return _compare(lambda a, b: a == b, self, other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 def _compare(relation: Callable, left, right) -> list:
@@ -273,9 +279,11 @@ def _elementwise(other, operation: Callable):
         other = np.asarray(other, object)
     if not np.ndim(other):
         return None
-    parts = [operation(entry) for entry in np.asarray(other, object).ravel()] if not _is_traced(other) else [
-        operation(other[index]) for index in np.ndindex(other.shape)
-    ]
+    parts = (
+        [operation(entry) for entry in np.asarray(other, object).ravel()]
+        if not _is_traced(other)
+        else [operation(other[index]) for index in np.ndindex(other.shape)]
+    )
     if parts and isinstance(parts[0], Constraint):
         return parts
     array = np.empty(len(parts), object)
@@ -313,8 +321,8 @@ def _bounded(*posynomials: Posynomial) -> Posynomial:
 
 
 def max(*expressions) -> Posynomial:
-    """The largest of several posynomials, a generalised posynomial: for the smaller side of a constraint and for what is
-    minimised."""
+    """The largest of several posynomials, a generalised posynomial: for what is minimised and for the smaller side of a
+    constraint."""
     flat = [_posynomial(p) for p in _flattened(expressions)]
     flat = [p for p in flat if p.terms]
     if not flat:
@@ -406,9 +414,7 @@ class Model:
                 raise ValueError(f"Two variables or parameters have the name {symbol.name!r}; names tell them apart.")
         _require_bounded(self)
 
-    def solve(
-        self, *, options: Options | None = None, warm_start: "Result | None" = None, **values: Any
-    ) -> "Result":
+    def solve(self, *, options: Options | None = None, warm_start: "Result | None" = None, **values: Any) -> "Result":
         """Solve, with a value for each parameter, by name."""
         return _solve(self, values, options, warm_start)
 
@@ -437,7 +443,8 @@ def _constraints(constraints) -> tuple:
 def _require_bounded(model: Model) -> None:
     """Refuse variables that nothing keeps away from 0 or infinity."""
     signs: dict = {symbol: set() for symbol in model.variables}
-    for posynomial, is_equation in [(model.objective, False), *((c.posynomial, c.is_equation) for c in model.constraints)]:
+    everything = [(model.objective, False), *((c.posynomial, c.is_equation) for c in model.constraints)]
+    for posynomial, is_equation in everything:
         for term in posynomial.terms:
             for symbol, power in term.powers.items():
                 if symbol in signs:
@@ -482,7 +489,9 @@ def _solve(model: Model, values: dict, options, warm_start) -> "Result":
             if symbol.is_parameter:
                 of_parameters.append((k, symbol, power))
             else:
-                rows.append(k), columns.append(model.variables[symbol]), powers.append(power)
+                rows.append(k)
+                columns.append(model.variables[symbol])
+                powers.append(power)
     b = _stacked([term.log_coefficient for _, term in terms])
     if of_parameters:
         order = {name: i for i, name in enumerate(groups)}
@@ -544,7 +553,7 @@ class Result:
     """Values by name: `result["x"]`; `result.solution` has the arrays, `print(result)` a summary. A pytree."""
 
     solution: GeometricSolution
-    names: _Names = static()
+    names: _Names = field(metadata={"static": True})
 
     @property
     def status(self):
@@ -599,7 +608,8 @@ class Result:
         if isinstance(solution.status, jax.core.Tracer):
             return "Result(traced)"
         if np.ndim(solution.status):
-            counts = {Status(int(s)).name: int(n) for s, n in zip(*np.unique(solution.status, return_counts=True))}
+            found = np.unique(solution.status, return_counts=True)
+            counts = {Status(int(s)).name: int(n) for s, n in zip(*found, strict=True)}
             return f"{np.size(solution.status)} geometric programs: {counts}"
         status, z = Status(int(solution.status)), np.asarray(solution.z)
         ranked = np.argsort(-np.abs(z), kind="stable")

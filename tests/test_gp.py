@@ -88,8 +88,9 @@ def random_program():
     """Sparse, with a term and its inverse for each variable in the objective, constraints and equations."""
     rng = np.random.default_rng(3)
     n, m, p = 70, 25, 3
-    rows = scipy.sparse.random(3 * m, n, 0.05, "csr", random_state=rng, data_rvs=rng.normal)
-    equations = scipy.sparse.random(p, n, 0.1, "csr", random_state=rng, data_rvs=rng.normal)
+    normal = lambda size: rng.normal(size=size)
+    rows = scipy.sparse.random(3 * m, n, 0.05, "csr", random_state=rng, data_rvs=normal)
+    equations = scipy.sparse.random(p, n, 0.1, "csr", random_state=rng, data_rvs=normal)
     eye = scipy.sparse.eye(n)
     exponents = scipy.sparse.vstack([eye, -eye, rows, equations]).tocsr()
     y = rng.normal(size=n)

@@ -47,7 +47,7 @@ def solve_gp(
 
         minimise    p_0(x)
         subject to  p_i(x) <= 1  (or = 1, of one term),   i = 1, ..., m,   x > 0
-        with        p_i(x) = sum of exp(log_coefficients[k]) prod_j x_j ** exponents[k, j] over k with segment_ids[k] = i
+        with        p_i(x) = sum over k with segment_ids[k] = i of exp(log_coefficients[k]) prod_j x_j ** exponents[k, j]
 
     Arguments:
         exponents: (K, n), one row for each term: an array, a `scipy.sparse` matrix or a `jax.experimental.sparse.BCOO`.
@@ -181,8 +181,8 @@ def _layout(segments, equalities, positions, shape, dtype) -> tuple[_Layout, Pat
     several = np.flatnonzero(is_equation & (sizes > 1))
     if several.size:
         raise ValueError(
-            f"equalities has {several[0]}, a posynomial of {sizes[several[0]]} terms: only a monomial (one term) may be "
-            "equal to 1. A posynomial has to be <= 1."
+            f"equalities has {several[0]}, a posynomial of {sizes[several[0]]} terms: only a monomial (one term) may "
+            "be equal to 1. A posynomial has to be <= 1."
         )
     order = np.argsort(segments, kind="stable")
     inner, equal = order[~is_equation[segments[order]]], order[is_equation[segments[order]]]
