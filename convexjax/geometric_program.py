@@ -15,7 +15,7 @@ Without the terms of the objective, weights with A'd + G'nu = 0 and a positive v
 Source: Boyd, Kim, Vandenberghe and Hassibi, "A tutorial on geometric programming", Optim. Eng. 2007.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import jax
@@ -130,7 +130,10 @@ class Pattern:
             np.searchsorted(wide, gradient_segments[is_wide]),
             np.flatnonzero(is_wide),
         )
-        return Pattern(*[np.asarray(a, np.int32) for a in arrays], n)  # type: ignore[arg-type]
+        names = [member.name for member in fields(Pattern) if member.name != "num_variables"]
+        return Pattern(
+            **{name: np.asarray(a, np.int32) for name, a in zip(names, arrays, strict=True)}, num_variables=n
+        )
 
 
 def _pairs_within(groups: np.ndarray, members: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ def solve_gp(
 
         minimise    p_0(x)
         subject to  p_i(x) <= 1  (or = 1, of one term),   i = 1, ..., m,   x > 0
-        with        p_i(x) = sum over k with segment_ids[k] = i of exp(log_coefficients[k]) prod_j x_j ** exponents[k, j]
+        with        p_i(x) = sum over k of posynomial i of exp(log_coefficients[k]) prod_j x_j ** exponents[k, j]
 
     Arguments:
         exponents: (K, n), one row for each term: an array, a `scipy.sparse` matrix or a `jax.experimental.sparse.BCOO`.
