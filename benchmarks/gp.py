@@ -1,7 +1,7 @@
 """Geometric programs: large ones, the test set, batches, documented examples and a trade-off surface, beside peers.
 
 Peers solve the conic form (exponential cones) built here, or the model through CVXPY's DGP with its default solver.
-Each answer is certified from outside in log space, from the data of the program alone: the accuracy beside a time is the
+Each answer is certified from outside in log space, from the data of the program: the accuracy beside a time is the
 largest of primal residual, gradient of the Lagrangian relative to its terms, and gap. Peers' multipliers are those of
 the rows that make up a posynomial.
 

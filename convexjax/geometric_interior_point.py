@@ -38,6 +38,8 @@ LEAST_SLACK = {"float64": 1e-9, "float32": 3e-5}
 # Regularisation in units of eps, relative to the largest and to each diagonal entry.
 REGULARISATION = 5.0
 REFINEMENT_STEPS = 6
+# Up to so many variables the factor is inverted once: products with the inverse vectorise over batches.
+INVERTED = 64
 # Iterations without progress after which a round ends; and rounds: the program, phase one, the program again from the
 # point that it found.
 PATIENCE, ROUNDS = 12, 3
@@ -73,8 +75,8 @@ class State(NamedTuple):
 
 
 def factor(program: GeometricProgram, d, lam, s, boost):
-    """Cholesky factors of M and of the Schur complement of the equations, slacks bounded from below; `s[0]` is not
-    used."""
+    """Cholesky factors of M (its inverse for few variables) and of the Schur complement of the equations; slacks are
+    bounded from below, `s[0]` is not used."""
     terms, G, dtype = program.terms, program.G, d.dtype
     eps = jnp.finfo(dtype).eps
     bounded = jnp.maximum(s, LEAST_SLACK[dtype.name])
@@ -90,9 +92,14 @@ def factor(program: GeometricProgram, d, lam, s, boost):
     if G.shape[0]:
         M = M + G_weight * (G.T @ G)
     L = jnp.linalg.cholesky(M, symmetrize_input=False)
+    if M.shape[0] <= INVERTED:
+        L = jax.scipy.linalg.solve_triangular(L, jnp.eye(M.shape[0], dtype=dtype), lower=True)
     if not G.shape[0]:
         return L, None, G_weight, curvature
-    half = jax.lax.linalg.triangular_solve(L, G, left_side=False, lower=True, transpose_a=True)
+    if M.shape[0] <= INVERTED:
+        half = G @ L.T
+    else:
+        half = jax.lax.linalg.triangular_solve(L, G, left_side=False, lower=True, transpose_a=True)
     complement = half @ half.T
     ridge = 10 * eps * jnp.max(jnp.diagonal(complement))
     return L, jnp.linalg.cholesky(complement + ridge * jnp.eye(G.shape[0], dtype=dtype)), G_weight, curvature
@@ -101,13 +108,14 @@ def factor(program: GeometricProgram, d, lam, s, boost):
 def solve_factored(program: GeometricProgram, factors, right, right_G):
     """(dy, dnu) with M dy + G'dnu = right, G dy = right_G, up to the regularisation."""
     L, L_G, G_weight, _ = factors
-    solve = lambda L, v: jax.scipy.linalg.cho_solve((L, True), v)
+    inverted = L.shape[0] <= INVERTED
+    solve = lambda v: (L @ v) @ L if inverted else jax.scipy.linalg.cho_solve((L, True), v)
     if L_G is None:
-        return solve(L, right), right_G
+        return solve(right), right_G
     G = program.G
     right = right + G_weight * (right_G @ G)
-    dnu = solve(L_G, G @ solve(L, right) - right_G)
-    return solve(L, right - dnu @ G), dnu
+    dnu = jax.scipy.linalg.cho_solve((L_G, True), G @ solve(right) - right_G)
+    return solve(right - dnu @ G), dnu
 
 
 def solve_refined(program: GeometricProgram, factors, d, lam, s, right, right_v, right_G, target):
@@ -172,8 +180,7 @@ def direction(program: GeometricProgram, point: Point, boost) -> tuple[Point, ja
     s_lam = (s * lam).at[0].set(0)
     number = jnp.maximum(terms.number - 1, 1)
     mu = jnp.sum(s_lam) / number
-    tiny = 1e3 * jnp.finfo(d.dtype).eps
-    target = tiny * jnp.maximum(jnp.max(A.sizes(d), initial=0), 1e-3)
+    target = jnp.finfo(d.dtype).eps ** 0.7 * jnp.maximum(jnp.max(A.sizes(d), initial=0), 1e-3)
     guarded = s.at[0].set(1)
 
     def towards(keep, r_log, complementarity):

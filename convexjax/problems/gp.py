@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import sparse
 
+from convexjax.batches import in_chunks
 from convexjax.compilation import quick_jit
-from convexjax.geometric_interior_point import LEAST_SLACK, factor, history_of, run, solve_refined
+from convexjax.geometric_interior_point import LEAST_SLACK, State, factor, history_of, run, solve_refined
 from convexjax.geometric_program import GeometricProgram, Pattern, Terms, extended
 from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
 from convexjax.problems.arguments import checked_options, floating, require_given, require_shape
 from convexjax.smooth_solver import gate
 from convexjax.solution import Info, Solution, Status, _pytree
+from convexjax.solver import CHUNK_BYTES, LARGEST_CHUNK
 
 # Sparse exponents of so many variables or fewer are treated as dense.
 DENSE_VARIABLES = 64
@@ -230,7 +232,7 @@ def _solve_gp(values, pattern, b, layout: _Layout, terms: Terms, options: Option
     program = extended(inner, pattern, b[layout.inner], terms, G, -b[layout.equal])
     program = vary_like(program, program)
     data, options, guess = jax.lax.stop_gradient((program, options, guess))
-    state = run(data, options, *_start(data, layout, guess))
+    state = _run(data, options, *_start(data, layout, guess))
 
     status, best = state.status, state.best
     solved = Status.SOLVED.holds(status) | Status.ALMOST_SOLVED.holds(status)
@@ -273,6 +275,25 @@ def _solve_gp(values, pattern, b, layout: _Layout, terms: Terms, options: Option
         status=status,
         info=info,
     )
+
+
+@jax.custom_batching.custom_vmap
+def _run(program: GeometricProgram, options: Options, y, guess: tuple | None) -> State:
+    """One program; a batch in chunks, as in `solver.py`."""
+    return run(program, options, y, guess)
+
+
+@_run.def_vmap
+def _(lanes, batched, *data):
+    batched = tuple(batched)
+    program = data[0]
+    n, terms = program.G.shape[-1], program.b.shape[-1]
+    fitting = CHUNK_BYTES // (program.b.dtype.itemsize * n * (terms + 2 * n) + 1)
+    chunk = max(1, min(fitting, LARGEST_CHUNK)) if jax.default_backend() == "cpu" else lanes
+    axes = jax.tree.map(lambda flag: 0 if flag else None, batched)
+    of_lanes = lambda data, lanes: jax.vmap(_run.fun, axes, axis_size=lanes)(*data)
+    answers = in_chunks(of_lanes, data, batched, lanes, chunk)
+    return answers, jax.tree.map(lambda _: True, answers)
 
 
 def _start(program: GeometricProgram, layout: _Layout, guess: tuple | None) -> tuple:
