@@ -16,6 +16,7 @@ from benchmarks import (
     plots,
     problem_files,
     regression,
+    regression_checks,
     report,
     second_process,
     single_precision,
@@ -74,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     fits = commands.add_parser("regression", help="least squares, lasso paths, cross-validation beside other libraries")
     fits.set_defaults(run=run_regression)
     fits.add_argument("--nist", type=Path, help="folder with the NIST problems, for the table of correct digits")
+    fits.add_argument("--sslsq", type=Path, help="folder with sparse least-squares problems, for the part sets")
     fits.add_argument("--parts", type=listed, default=["digits", "least_squares", "lasso", "cross_validation"])
     fits.add_argument("--repeats", type=int, default=3)
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
@@ -118,7 +120,9 @@ def add_batches(command: argparse.ArgumentParser) -> None:
     """What `batches` can be told."""
     command.set_defaults(run=run_batches)
     command.add_argument("--solvers", type=listed, default=["all"], help=f"all, or of {', '.join(batches.SOLVERS)}")
-    command.add_argument("--cases", type=listed, default=["all"], help=f"all, or of {', '.join(batches.CASES)}")
+    command.add_argument(
+        "--cases", type=listed, default=["all"], help=f"all, or of {', '.join(batches.CASES)}".replace("%", "%%")
+    )
     command.add_argument("--tol", type=float, default=1e-8, help="tolerance of the certificates")
     add_timing(command)
 
@@ -282,6 +286,7 @@ def add_minimize(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--repeats", type=int, default=3)
     command.add_argument("--limit", type=int, default=60, help="seconds for one solver on one program")
+    command.add_argument("--batch", action="store_true", help="also 1,000 programs under vmap beside a loop over SciPy")
     command.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
     command.add_argument("--json", help="file to write the rows to")
 
@@ -337,6 +342,11 @@ def run_regression(arguments: argparse.Namespace) -> None:
         "least_squares": lambda: regression.least_squares(repeats=arguments.repeats),
         "lasso": lambda: regression.lasso(repeats=arguments.repeats),
         "cross_validation": lambda: regression.cross_validation(repeats=arguments.repeats),
+        "sets": lambda: regression_checks.sets(arguments.sslsq) if arguments.sslsq else [["sets: give --sslsq"]],
+        "constraints": regression_checks.constraints,
+        "hypergradients": regression_checks.hypergradients,
+        "real_data": regression_checks.real_data,
+        "real_paths": regression_checks.real_paths,
     }
     for name in chosen(arguments.parts, tables, "part"):
         print(f"\n{name}\n{report.aligned(tables[name]())}", flush=True)

@@ -2,6 +2,7 @@
 returns x, and the library's own the duals (y, z, z_lb, z_ub) with it. The first call of it compiles."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +28,11 @@ def _sides(program: FunctionProgram):
 
 
 def prepare_convexjax(program: FunctionProgram, options: cj.Options | None = None) -> Callable:
-    """The library itself, jitted, data as constants of the program as with the peers."""
+    """The library itself, jitted with the options of the compiler that its plain calls have; data are constants of the
+    program, as with the peers."""
     equalities = None if program.A is None else (jnp.asarray(program.A), jnp.asarray(program.b))
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=cj.QUICK_COMPILATION)
     def solve(x0):
         return cj.minimize(
             program.f,

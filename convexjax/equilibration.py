@@ -77,8 +77,12 @@ def _effective(program: ConeProgram, dropped: jax.Array) -> tuple[jax.Array, tup
     )
 
 
-def equilibration(program: ConeProgram, enabled: bool) -> Equilibration:
+def equilibration(program: ConeProgram, enabled: bool, x: jax.Array | None = None) -> Equilibration:
     """The factors of a program (all one if not `enabled`).
+
+    A program given as functions has a start x, and inequalities that may be far away. So the size of x is that of the
+    largest entry of b, or if that is smaller, of what is near: the start, the minimum without constraints, equations,
+    and inequalities that x = 0 violates.
 
     Rows of inequalities with b >= 1e20 become `0'x + s = t`, t the size of b, solved by s = t, z = 0: no effect.
     """
@@ -95,7 +99,16 @@ def equilibration(program: ConeProgram, enabled: bool) -> Equilibration:
     if enabled:
         # b = 0: the size of x is that of the unconstrained minimum, if there is one
         ratio = jnp.where((size_q > 0) & (size_P > 0), size_q / size_P, 1)
-        beta = _power_of_two(jnp.where(size_b > 0, size_b, ratio))
+        beta = jnp.where(size_b > 0, size_b, ratio)
+        if x is not None:
+            slack = jnp.asarray(program.cone.is_inequality()) & (b >= 0)
+            (needed,) = reductions(maxima=(jnp.where(slack, 0, jnp.abs(b)),))
+            # the variable t of phase one, after the others, has a curvature of its own
+            (size_x, curvature) = reductions(maxima=(jnp.abs(x / D[: x.shape[0]]), norms_P[: x.shape[0]]))
+            minimum = jnp.where(curvature > 0, size_q / jnp.where(curvature > 0, curvature, 1), jnp.inf)
+            nearer = jnp.maximum(jnp.maximum(needed, size_x), minimum)
+            beta = jnp.where(nearer > 0, jnp.minimum(beta, nearer), beta)
+        beta = _power_of_two(beta)
         size = jnp.maximum(beta * beta * size_P, beta * size_q)
         c = _power_of_two(1 / jnp.where(size > 0, size, beta))
     return Equilibration(

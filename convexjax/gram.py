@@ -4,6 +4,7 @@ A block of rows that fits into the cache is read from memory once and used for e
 two to three times faster block by block, with the transposed block in memory, than in one piece.
 """
 
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -12,30 +13,47 @@ import jax.numpy as jnp
 from convexjax.linear_algebra import vary_like
 
 BLOCK_ROWS = 1024
-# Entries from which a matrix is read in blocks, and columns from which the lower left quarter of A'A is not computed.
-LARGE, WIDE = 2_000_000, 256
+# Entries from which a matrix is read in blocks, columns from which not all of the lower triangle of A'A is computed,
+# and most block rows of its upper triangle.
+LARGE, WIDE, MOST_PARTS = 2_000_000, 256, 8
 
 
-def gram(A: jax.Array, b: jax.Array, weights: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(A'WA, A'Wb, b'Wb by columns) of A (m, n), b (m, q)."""
+def gram(
+    A: jax.Array, b: jax.Array, weights: jax.Array | None, scale: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(A'WA, A'Wb, b'Wb by columns) of A (m, n), b (m, q). With `scale` (n,) the first is that of A scale, and products
+    with A are in float32, their sums over blocks of rows in the type of A."""
     n, q = A.shape[1], b.shape[1]
-    half = n // 2 if n >= WIDE else 0
+    parts = 1 if n < WIDE else min(MOST_PARTS, n // (WIDE // 2))
+    cuts = [n * i // parts for i in range(parts + 1)]
+    spans = [slice(*ends) for ends in itertools.pairwise(cuts)]
 
     def add(total, A, b, weights):
-        (corner, right, left), Ab, bb = total
+        blocks, Ab, bb = total
         weigh = lambda M: M if weights is None else weights[:, None] * M
-        At = jax.lax.optimization_barrier(weigh(A).T)
-        if half:
-            A1, A2 = jax.lax.optimization_barrier((A[:, :half], A[:, half:]))
-            corner, right, left = corner + At[:half] @ A1, right + At[:half] @ A2, left + At[half:] @ A2
-        else:
-            left = left + At @ A
-        return (corner, right, left), Ab + At @ b, bb + jnp.sum(weigh(b) * b, 0)
+        bb = bb + jnp.sum(weigh(b) * b, 0)
+        left, right, single_b = weigh(A), A, b
+        if scale is not None:
+            root = jnp.ones((), A.dtype) if weights is None else jnp.sqrt(weights)[:, None]
+            left = right = (root * A * scale).astype(jnp.float32)
+            single_b = (root * b).astype(jnp.float32)
+        left = jax.lax.optimization_barrier(left.T)
+        Ab = Ab + jnp.dot(left, single_b, precision="highest").astype(A.dtype)
+        # a block row of the upper triangle each
+        columns = [right[:, cut:] for cut in cuts[:-1]] if parts > 1 else [right]
+        columns = jax.lax.optimization_barrier(columns)
+        products = [jnp.dot(left[own], part, precision="highest") for own, part in zip(spans, columns, strict=True)]
+        return [block + new.astype(A.dtype) for block, new in zip(blocks, products, strict=True)], Ab, bb
 
     zeros = lambda *shape: jnp.zeros(shape, A.dtype)
-    start = (zeros(half, half), zeros(half, n - half), zeros(n - half, n - half)), zeros(n, q), zeros(q)
-    (corner, right, left), Ab, bb = over_rows(add, start, A, b, weights)
-    return (jnp.block([[corner, right], [right.T, left]]) if half else left), Ab, bb
+    start = [zeros(own.stop - own.start, n - own.start) for own in spans], zeros(n, q), zeros(q)
+    blocks, Ab, bb = over_rows(add, start, A, b, weights)
+    if parts > 1:
+        upper = jnp.concatenate([jnp.pad(block, ((0, 0), (n - block.shape[1], 0))) for block in blocks])
+        H = jnp.triu(upper) + jnp.triu(upper, 1).T
+    else:
+        H = blocks[0]
+    return H, Ab if scale is None else Ab / scale[:, None], bb
 
 
 def correlations(A: jax.Array, x: jax.Array, b: jax.Array, weights: jax.Array | None) -> tuple[jax.Array, jax.Array]:

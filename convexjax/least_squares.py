@@ -109,7 +109,8 @@ def _check_matrix(name: str, A) -> tuple[int, int]:
 @quick_jit
 def _lstsq(A: Any, b: Any, w: Any, C: Any, d: Any, rcond: jax.Array, method: jax.Array) -> LeastSquares:
     """The solution, on checked arrays."""
-    tree = (A, b, w, C, d)
+    # A itself is looked at only where the solution does not show that it is finite
+    tree = (None if C is None else A, b, w, C, d)
     fine = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
     convex = jnp.array(True) if w is None else ~jnp.any(w < 0)
     usable = fine & convex
@@ -123,15 +124,14 @@ def _lstsq(A: Any, b: Any, w: Any, C: Any, d: Any, rcond: jax.Array, method: jax
     feasible = jnp.array(True)
     if C is None:
         fixed_A, fixed_w, fixed_B = jax.lax.stop_gradient((A, w, B))
-        x, rank = pseudo_inverse.solve(fixed_A, fixed_w, fixed_B, method, rcond, usable)
+        x, rss, rank, finite = pseudo_inverse.solve(fixed_A, fixed_w, fixed_B, method, rcond, usable)
+        fine, usable = fine & (finite | ~usable), usable & finite
         x = pseudo_inverse.attach(A, w, B, x, method, rcond, usable)
+        rss = pseudo_inverse.attach_sum_of_squares(A, w, B, x, rss, usable)
     else:
         A = safe(A)
         x, rank, feasible = _with_equations(A, w, B, C, D, method, rcond)
-    # the product with NaN in A ends here, forwards and backwards
-    x = jnp.where(usable, x, 0)
-    r = jnp.where(usable, B - A @ x, 0)
-    rss = jnp.sum(r * r if w is None else w[:, None] * r * r, 0)
+        rss = pseudo_inverse.sum_of_squares(A, w, B, x)
     if jnp.ndim(b) == 1:
         x, rss = x[:, 0], rss[0]
     status = jnp.where(feasible & jnp.all(jnp.isfinite(x)), jnp.int32(Status.SOLVED), jnp.int32(Status.NUMERICAL_ERROR))
@@ -151,7 +151,7 @@ def _with_equations(A, w, b, C, d, method, rcond):
     A_, w_, b_, C_, d_ = jax.lax.stop_gradient(data)
     n = A.shape[1]
     svd = jnp.int32(pseudo_inverse.SVD)
-    particular, rank_C = pseudo_inverse.solve(C_, None, d_, svd, rcond)
+    particular, _, rank_C, _ = pseudo_inverse.solve(C_, None, d_, svd, rcond)
     V = jnp.linalg.svd(C_, full_matrices=True)[2].T
     bound = jnp.arange(n, dtype=jnp.int32) < rank_C
     Z = jnp.where(bound, 0, V)
@@ -159,7 +159,7 @@ def _with_equations(A, w, b, C, d, method, rcond):
     rows = jnp.concatenate([A_ @ Z, jnp.diag(bound.astype(A.dtype))])
     right = jnp.concatenate([b_ - A_ @ particular, jnp.zeros((n, b.shape[1]), b.dtype)])
     weights = None if w is None else jnp.concatenate([w_, jnp.ones(n, w_.dtype)])
-    y, rank = pseudo_inverse.solve(rows, weights, right, method, rcond)
+    y, _, rank, _ = pseudo_inverse.solve(rows, weights, right, method, rcond)
     x = particular + Z @ y
     left, terms = jnp.abs(C_ @ x - d_), jnp.abs(C_) @ jnp.abs(x) + jnp.abs(d_)
     feasible = jnp.all(left <= DEFAULT_TOLERANCES[A.dtype.name][0] * jnp.maximum(terms, jnp.max(terms, initial=0)))

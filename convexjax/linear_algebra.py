@@ -185,6 +185,28 @@ class DiagonalPlusLowRank:
         return _rowwise(self.diagonal, x) * x + self.factor @ (self.factor.T @ x)
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Products:
+    """A symmetric matrix of which nothing is known but its product with a vector."""
+
+    product: Any  # a `jax.tree_util.Partial`
+    like: jax.Array  # a vector
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.like.shape[0], self.like.shape[0]
+
+    @property
+    def dtype(self):
+        """Of its entries."""
+        return self.like.dtype
+
+    def __matmul__(self, x: jax.Array) -> jax.Array:
+        return self.product(x)
+
+
 def diagonal_of(P) -> jax.Array:
     """The diagonal of a matrix of either kind."""
     if isinstance(P, DiagonalPlusLowRank):

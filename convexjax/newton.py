@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from convexjax import kkt
 from convexjax.interior_point import State, print_row
-from convexjax.linear_algebra import diagonal_of, vary_like
+from convexjax.linear_algebra import DiagonalPlusLowRank, Products, diagonal_of, vary_like
+from convexjax.matrix_free import conjugate_gradients
 from convexjax.options import Options
 from convexjax.smooth_interior_point import MOST_TRIES, SHORTER, WITHIN_DOMAIN, is_indefinite
 from convexjax.smooth_program import SmoothProgram
@@ -35,16 +36,28 @@ def run(program: SmoothProgram, options: Options, before: State) -> State:
         x = state.point
         model = program.model(x, no_rows)
         P, gradient, f = model.program.P, model.gradient, model.value
-        curvature = largest(diagonal_of(P))
+        matrix_free = isinstance(P, Products)
+        if matrix_free:
+            along = P @ gradient
+            curvature = jnp.linalg.norm(along) / jnp.maximum(jnp.linalg.norm(gradient), jnp.finfo(dtype).tiny)
+        else:
+            curvature = largest(diagonal_of(P))
         first = state.num_iters == 0
         # one unit of the gradient: the user's, or the size of the derivatives at the start if that is smaller
         unit = jnp.where(first, jnp.minimum(1, jnp.maximum(largest(gradient), curvature)), unit)
         unit = jnp.where(unit > 0, unit, 1)
         shift = damping + 10 * n * eps * curvature + jnp.finfo(dtype).tiny
-        factor = kkt.factorise(model.program, model.program.A, shift)
+        if matrix_free:
+            # exact only near the end, where that pays
+            relative = jnp.clip(0.1 * largest(gradient) / unit, 1e-6, 0.1)
+            d, negative = conjugate_gradients(lambda v: P @ v + shift * v, -gradient, relative)
+            d = jnp.where(jnp.any(d != 0), d, -gradient)
+        else:
+            factor = kkt.factorise(model.program, model.program.A, shift)
+            d = -kkt.solve_reduced(factor, gradient, no_rows)[0]
         # a Hessian that is not positive definite to rounding errors: down the gradient
-        d = -kkt.solve_reduced(factor, gradient, no_rows)[0]
-        d = jnp.where(jnp.all(jnp.isfinite(d)), d, -gradient)
+        has_factor = jnp.all(jnp.isfinite(d))
+        d = jnp.where(has_factor, d, -gradient)
         # where f is nearly linear the step has no end
         d = d * jnp.minimum(1, LONGEST * (1 + largest(x)) / jnp.maximum(largest(d), eps))
         decrement = -gradient @ d
@@ -54,7 +67,7 @@ def run(program: SmoothProgram, options: Options, before: State) -> State:
         state = state._replace(claims=jnp.stack([0 * f, dual, gap, jnp.inf + 0 * f, jnp.inf + 0 * f, f]))
         better = error < 0.9 * state.records[0]
         idle = jnp.where(better | (f < before - 1e-3 * jnp.abs(before)), 0, state.idle + 1)
-        finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(diagonal_of(P)))
+        finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(gradient)) & jnp.isfinite(curvature)
         exhausted = state.num_iters >= jnp.asarray(options.max_iters).astype(jnp.int32)
         stuck = (idle >= PATIENCE) | ~finite
         # once more after the tolerance is reached, as in the interior point
@@ -69,8 +82,13 @@ def run(program: SmoothProgram, options: Options, before: State) -> State:
         status = jnp.int32(Status.UNSOLVED)
         for happened, outcome in reversed(outcomes):
             status = jnp.where(happened, jnp.int32(outcome), status)
-        ends = first | Status.SOLVED.holds(status)
-        indefinite = jax.lax.cond(ends, is_indefinite, lambda model: jnp.array(False), model)
+        # convexity is the user's claim. A Cholesky factor of the Hessian itself shows that it holds here
+        if matrix_free:
+            indefinite = negative & finite
+        else:
+            structured = isinstance(P, DiagonalPlusLowRank)
+            unknown = structured | first | ~has_factor | (damping > 0) | Status.SOLVED.holds(status)
+            indefinite = jax.lax.cond(unknown, is_indefinite, lambda model: jnp.array(False), model)
         state = state._replace(
             idle=idle,
             records=state.records.at[0].set(jnp.where(error < state.records[0], error, state.records[0])),

@@ -8,7 +8,8 @@ with Q orthonormal on the columns where Y is not zero. Three ways to Y and Q, ea
 good enough:
 
 - Cholesky: H = R'R, Y = R^-1, and Q = A Y is never formed. Its error of cond^2 eps is removed by corrections with the
-  residual (corrected seminormal equations; Bjorck, "Numerical Methods for Least Squares Problems", 1996, 2.9.3).
+  residual (corrected seminormal equations; Bjorck, "Numerical Methods for Least Squares Problems", 1996, 2.9.3). For a
+  large, well conditioned matrix of float64 R is computed in float32 first.
 - Householder: A = Q R, Y = R^-1; with more columns than rows A' = V R, Y = V R^-T.
 - Singular values, small ones cut off.
 
@@ -32,7 +33,7 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.double_double import minus_product
-from convexjax.gram import correlations, gram
+from convexjax.gram import BLOCK_ROWS, LARGE, correlations, gram
 from convexjax.linear_algebra import vary_like
 
 # Most entries of A times columns of b for which residuals are computed in doubled precision.
@@ -272,31 +273,81 @@ def _by_svd(A: jax.Array, rcond: jax.Array) -> Factor:
 # ----------------------------------------------------------------------------- solutions
 
 
+class Found(NamedTuple):
+    """A solution."""
+
+    x: jax.Array  # (n, q)
+    residual_sum_of_squares: jax.Array  # (q,), weighted
+    rank: jax.Array  # int32
+    usable: jax.Array  # bool, whether A is finite (and usable before): else x is zero
+
+
 def solve(A, w: jax.Array | None, b: jax.Array, method: jax.Array, rcond: jax.Array, usable: jax.Array | bool = True):
-    """(x, rank) with x (n, q) the solution of smallest norm of `min |W^(1/2)(Ax - b)|`, to all digits that A and b
-    determine, by the first way from `method` on that is good enough; zero if A is not usable. Not to be differentiated:
-    see `attach`."""
-    m, n = A.shape
-    found = vary_like((A, b, method), (~jnp.asarray(usable), (jnp.zeros((n, b.shape[1]), A.dtype), jnp.int32(0))))
+    """The solution of smallest norm of `min |W^(1/2)(Ax - b)|`, to all digits that A and b determine, by the first way
+    from `method` on that is good enough. Not to be differentiated: see `attach`."""
+    (m, n), q = A.shape, b.shape[1]
+    zeros = lambda *shape: jnp.zeros(shape, A.dtype)
+    nothing = Found(zeros(n, q), zeros(q), jnp.int32(0), jnp.array(True))
+    unusable = ~jnp.asarray(usable)
+    found = vary_like((A, b, method), (unusable, nothing._replace(usable=~unusable)))
     if m >= n:
-        found = _unless_done(found, method <= CHOLESKY, lambda: _solve_by_cholesky(A, w, b))
+        # what a Cholesky factor finds is finite only if A is: no pass over A is needed to see that
+        if A.size >= LARGE and A.dtype == jnp.float64:
+            found = _unless_done(found, method <= CHOLESKY, lambda: _solve_by_cholesky(A, w, b, True))
+        found = _unless_done(found, method <= CHOLESKY, lambda: _solve_by_cholesky(A, w, b, False))
+    found = _unless_done(found, True, lambda: _if_infinite(A, nothing))
 
     def by_orthogonal_factor():
         root = None if w is None else jnp.sqrt(w)[:, None]
         factor = factorise(A, w, jnp.maximum(method, QR), rcond)
         weigh = lambda M: M if root is None else root * M
-        return True, (_correct(weigh(A), weigh(b), factor), factor.rank)
+        x = _correct(weigh(A), weigh(b), factor)
+        return True, Found(x, sum_of_squares(A, w, b, x), factor.rank, jnp.array(True))
 
     return _unless_done(found, True, by_orthogonal_factor)[1]
 
 
-def _solve_by_cholesky(A, w, b):
+def _if_infinite(A, nothing: Found):
+    finite = jnp.all(jnp.isfinite(A))
+    return ~finite, nothing._replace(usable=finite)
+
+
+def sum_of_squares(A, w: jax.Array | None, b: jax.Array, x: jax.Array) -> jax.Array:
+    """|W^(1/2)(Ax - b)|^2 by columns."""
+    r = b - A @ x
+    return jnp.sum(r * r if w is None else w[:, None] * r * r, 0)
+
+
+@jax.custom_jvp
+def attach_sum_of_squares(A, w: jax.Array | None, b: jax.Array, x: jax.Array, value: jax.Array, usable: jax.Array):
+    """`value` as `sum_of_squares`, whose value it is, so that it costs a pass over A in derivatives only. Where A is
+    not usable it counts as zero."""
+    return value
+
+
+@attach_sum_of_squares.defjvp
+def _attach_sum_of_squares_jvp(primals, tangents):
+    A, w, b, x, _, usable = primals
+    data = jnp.where(usable, A, 0), w, b, x
+    return attach_sum_of_squares(*primals), jax.jvp(sum_of_squares, data, tangents[:4])[1]
+
+
+def _solve_by_cholesky(A, w, b, single: bool):
     """The corrected solution of the normal equations, good if the bound of its relative error, with theta the angle
-    between b and the range of A, eps cond (1 + cond tan theta), is."""
+    between b and the range of A, eps cond (1 + cond tan theta), is. That bound is one of the residuals in the
+    corrections; a factor in single precision, which takes half the time, has to be corrected more often."""
     m, n = A.shape
     eps = jnp.finfo(A.dtype).eps
-    H, Ab, bb = gram(A, b, w)
-    R, scale, condition = cholesky(H)
+    working = jnp.float32 if single else A.dtype
+    unit = powers_of_two(jnp.max(jnp.abs(b), 0, initial=0)) if single else jnp.ones(b.shape[1], b.dtype)
+    b = b * unit
+    # of the first rows, so that single precision overflows only if they are of another size than the others
+    units = powers_of_two(jnp.max(jnp.abs(A[:BLOCK_ROWS]), 0, initial=0)) if single else jnp.ones(n, A.dtype)
+    H, Ab, bb = gram(A, b, w, units if single else None)
+    R, scale, condition = cholesky(H.astype(working))
+    R, scale = R.astype(A.dtype), units * scale.astype(A.dtype)
+    condition = condition.astype(A.dtype)
+    trusted, rate = condition < trusted_condition(working), condition**2 * float(jnp.finfo(working).eps)
     inverse = lambda v: scale[:, None] * jax.scipy.linalg.cho_solve((R, False), scale[:, None] * v)
     x = inverse(Ab)
     largest = jnp.max(jnp.abs(x), 0, initial=0)
@@ -306,12 +357,14 @@ def _solve_by_cholesky(A, w, b):
         rounds, x, _, _ = state
         left, rss = correlations(A, x, b, w)
         dx = inverse(left)
-        return rounds + 1, x + dx, size(dx), rss
+        # that of x + dx: A'WA dx = left
+        return rounds + 1, x + dx, size(dx), jnp.maximum(rss - jnp.sum(dx * left, 0), 0)
 
     def unfinished(state):
         rounds, _, change, _ = state
         # the next change would be smaller by cond^2 eps
-        return (rounds == 0) | ((rounds < CORRECTIONS) & (change * condition**2 * eps > eps) & (change < 0.1))
+        more = (rounds == 0) | ((rounds < CORRECTIONS) & (change * rate > eps) & (change < 0.1))
+        return trusted & more
 
     start = jnp.int32(0), x, jnp.full((), jnp.inf, A.dtype), bb
     _, x, change, rss = jax.lax.while_loop(unfinished, correct, vary_like((A, b), start))
@@ -319,8 +372,8 @@ def _solve_by_cholesky(A, w, b):
     tangent = jnp.where(rss > 0, jnp.sqrt(rss / jnp.where(explained > 0, explained, 1)), 0)
     tangent = jnp.where((rss > 0) & (explained == 0), jnp.inf, tangent)
     bound = eps * condition * (1 + condition * jnp.max(tangent, initial=0))
-    good = (condition < trusted_condition(A.dtype)) & (bound < eps**0.6) & (change < 0.1)
-    return good, (x, jnp.int32(n))
+    good = trusted & (bound < eps**0.6) & (change < 0.1) & (change * rate <= 10 * eps)
+    return good, Found(x / unit, rss / unit**2, jnp.int32(n), jnp.array(True))
 
 
 def _correct(A, b, factor):

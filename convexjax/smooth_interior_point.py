@@ -10,6 +10,7 @@ the residuals of the homogeneous embedding relative to those of the start, or to
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from convexjax.cone_program import is_convex
 from convexjax.embedding import Claims, Point, Residuals, Units, measure, unpack
 from convexjax.interior_point import State, begin, direction, judge, recorded
-from convexjax.linear_algebra import diagonal_of, shifted, vary_like
+from convexjax.linear_algebra import DiagonalPlusLowRank, diagonal_of, shifted, vary_like
 from convexjax.options import Options
 from convexjax.smooth_program import Model, SmoothProgram
 from convexjax.solution import Status
@@ -44,8 +45,14 @@ def sizes(program: SmoothProgram, point: Point) -> jax.Array:
     return jnp.where(jnp.isfinite(value), parts, jnp.nan)
 
 
-def measured(model: Model, units: Units, point: Point) -> tuple[Residuals, Claims]:
-    """Residuals of the embedding and how far each claim is from being proved.
+def sizes_of(at: Residuals) -> jax.Array:
+    """The same of known residuals."""
+    return jnp.stack([jnp.linalg.norm(at.r_x), jnp.linalg.norm(at.r_z), jnp.abs(at.r_tau), at.mu])
+
+
+def measured(model: Model, units: Units, point: Point, unit_f: jax.Array) -> tuple[Residuals, Claims]:
+    """Residuals of the embedding and how far each claim is from being proved. `unit_f` is one unit of f, in its own
+    units, for where f vanishes.
 
     Those of the model (`embedding.measure`) but for three: the dual residual is relative to grad f and h'z, the largest
     entry in the solver's units and in the user's, and so no Hessian enters; the gap has f in the place of the model's
@@ -68,7 +75,8 @@ def measured(model: Model, units: Units, point: Point) -> tuple[Residuals, Claim
     f = model.value
     terms = jnp.maximum(jnp.maximum(jnp.abs(along / tau), jnp.abs(across / tau)), jnp.abs(f))
     gap = jnp.maximum(jnp.abs(along + across) / tau - 10 * jnp.finfo(x.dtype).eps * terms, 0)
-    floor = jnp.maximum(jnp.minimum(unit / tau, 0.01 * terms), 1e-6 * unit / tau)
+    unit_f = jnp.minimum(unit_f * units.objective, unit / tau)
+    floor = jnp.maximum(jnp.maximum(jnp.minimum(unit / tau, 0.01 * terms), 1e-6 * unit / tau), unit_f)
     size = jnp.maximum(residuals.size, largest(r_x))
     return residuals._replace(r_x=r_x, size=size, r_tau=kappa + along + across), claims._replace(
         dual=jnp.maximum(in_solver, in_user),
@@ -81,8 +89,16 @@ def is_indefinite(model: Model) -> jax.Array:
     """Whether the Hessian of the Lagrangian has a negative eigenvalue; not where it is not finite."""
     P = model.program.P
     size = jnp.max(jnp.abs(diagonal_of(P)), initial=0)
-    allowed = CURVATURE_ERROR[P.dtype.name] / (10 * P.shape[0] * jnp.finfo(P.dtype).eps)
-    return ~is_convex(P, size * jnp.maximum(allowed, 1)) & jnp.all(jnp.isfinite(diagonal_of(P)))
+    allowed = CURVATURE_ERROR[P.dtype.name] / (10 * max(P.shape[0], 1) * float(jnp.finfo(P.dtype).eps))
+    finite = jax.tree.map(lambda part: jnp.all(jnp.isfinite(part)), jax.tree.leaves(P))
+    negative = lambda: ~is_convex(P, size * max(allowed, 1))
+    if not isinstance(P, DiagonalPlusLowRank):
+        # a dominant diagonal, as sums of functions of one variable have it, needs no Cholesky factor
+        dominant = jnp.all(2 * jnp.diagonal(P) >= jnp.sum(jnp.abs(P), 1))
+        indefinite = jax.lax.cond(dominant, lambda: jnp.array(False), negative)
+    else:
+        indefinite = negative()
+    return indefinite & jnp.all(jnp.stack(finite)) & jnp.isfinite(model.value)
 
 
 # ----------------------------------------------------------------------------- one iteration
@@ -95,7 +111,7 @@ def move(
     damping/2 |x - x_k|^2 in the model."""
     point = unpack(model.program, state.point)
     weights = 1 / jnp.maximum(first, 1)
-    terms = sizes(program, point) * weights
+    terms = sizes_of(at) * weights
     lagging = jnp.max(terms[:3]) > LAG * terms[3]
     aim = lambda sigma: (jnp.where(lagging, 1, 1 - sigma), jnp.where(lagging, jnp.maximum(sigma, 0.8), sigma))
     damping = jnp.where(state.boost > 1, 1e-10 * state.boost, 0).astype(terms.dtype)
@@ -123,35 +139,50 @@ def move(
     )
 
 
+class Search(NamedTuple):
+    """What the loop carries: the state of the interior-point method, and what was seen at the start."""
+
+    state: State
+    first: jax.Array  # `sizes` there
+    f: jax.Array  # f there, and the largest entry of its gradient, in the user's units
+    slope: jax.Array
+
+
 def run(program: SmoothProgram, units: Units, options: Options, point: Point, before: State) -> State:
     """Iterate from `point` until a claim is proved or none can be, if the status `before` is UNSOLVED; iterations
     count, and are recorded, from those before."""
     dtype = point.x.dtype
     tolerances = options.tolerances(dtype)
-    first = sizes(program, point)
 
-    def iterate(state):
+    def iterate(search):
+        state = search.state
         n, m = point.x.shape[0], point.s.shape[0]
         x, s, z, (tau, kappa) = jnp.split(state.point, (n, n + m, n + 2 * m))
         here = Point(x, s, z, tau, kappa)
         model = program.model(x / tau, z / tau)
-        at, claims = measured(model, units, here)
-        begun = state.num_iters
+        # where f vanishes at the solution it is measured by its gradient at the start, and by how much it has fallen
+        f, begins = model.value / units.objective, state.num_iters == before.num_iters
+        of_x = slice(program.A.shape[1])
+        slope = jnp.max(jnp.abs((units.columns * model.gradient)[of_x]), initial=0) * units.x / units.objective
+        search = search._replace(f=jnp.where(begins, f, search.f), slope=jnp.where(begins, slope, search.slope))
+        at, claims = measured(model, units, here, jnp.maximum(search.slope, search.f - f))
+        search = search._replace(first=jnp.where(begins, sizes_of(at), search.first))
         new = judge(options, tolerances, state._replace(claims=jnp.stack(claims)), at.mu)
-        # convexity is the user's claim; it is looked at where the method starts and where it ends
-        ends = (begun == before.num_iters) | Status.SOLVED.holds(new.status)
-        indefinite = jax.lax.cond(ends, is_indefinite, lambda model: jnp.array(False), model)
-        state = new._replace(status=jnp.where(indefinite, jnp.int32(Status.NONCONVEX), new.status))
-        state = recorded(options, state, at.mu)
-        return jax.lax.cond(
+        status = jnp.where(begins & jnp.isnan(jnp.max(search.first)), jnp.int32(Status.NUMERICAL_ERROR), new.status)
+        # convexity is the user's claim; an indefinite Hessian that is met disproves it
+        status = jnp.where(is_indefinite(model), jnp.int32(Status.NONCONVEX), status)
+        state = recorded(options, new._replace(status=status), at.mu)
+        state = jax.lax.cond(
             Status.UNSOLVED.holds(state.status),
-            lambda state: move(program, options, state, model, at, first),
+            lambda state: move(program, options, state, model, at, search.first),
             lambda state: state,
             state,
         )
+        return search._replace(state=state)
 
     start = begin(program, options, point, before.status)
     start = start._replace(num_iters=before.num_iters, history=before.history)
-    return jax.lax.while_loop(
-        lambda state: Status.UNSOLVED.holds(state.status), iterate, vary_like((program, start), start)
-    )
+    zero = jnp.zeros((), dtype)
+    search = Search(start, jnp.ones(4, dtype), zero, zero)
+    unsolved = lambda search: Status.UNSOLVED.holds(search.state.status)
+    return jax.lax.while_loop(unsolved, iterate, vary_like((program, search), search)).state

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from convexjax.cone_program import ConeProgram
 from convexjax.cones.product import ProductCone
 from convexjax.equilibration import Equilibration
-from convexjax.linear_algebra import DiagonalPlusLowRank, Rows
+from convexjax.linear_algebra import DiagonalPlusLowRank, Products, Rows
 
 
 class Model(NamedTuple):
@@ -70,7 +70,8 @@ class SmoothProgram:
     objective: Any = field(metadata={"static": True})
     constraints: Any = field(metadata={"static": True})
     signs: tuple[int, ...] = field(metadata={"static": True})
-    # None for dense, "diagonal", or a function that returns the diagonal and U of Hess f = diag + U U'
+    # None for dense, "diagonal", a function that returns the diagonal and U of Hess f = diag + U U', or without
+    # constraints "products"
     hessian: Any = field(default=None, metadata={"static": True})
 
     # ------------------------------------------------------------------------- units and phases
@@ -191,6 +192,9 @@ class SmoothProgram:
             P_f, P_g, J = jax.vmap(push, out_axes=1)(jnp.eye(x.shape[0], dtype=x.dtype))
             P = in_phase_two(P_f) + P_g
             return (P + P.T) / 2, J
+        if self.hessian == "products":
+            _, push = jax.linearize(lambda x: jax.grad(self.objective)(x, self.params), x)
+            return Products(push, x), jnp.zeros((0, x.shape[0]), x.dtype)
         constraints, pullback = jax.vjp(lambda x: self.constraints(x, self.params), x)
         (J,) = jax.vmap(pullback)(jnp.eye(constraints.shape[0], dtype=x.dtype))
         # a diagonal matrix times ones

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from convexjax import barrier, interior_point, newton, smooth_interior_point
+from convexjax import barrier, interior_point, matrix_free, newton, smooth_interior_point
 from convexjax.batches import in_chunks
+from convexjax.cone_program import ConeProgram
 from convexjax.cones.product import ProductCone
 from convexjax.embedding import Point, units_of
 from convexjax.equilibration import Equilibration, equilibration
 from convexjax.implicit import attach, attach_value, is_unique
-from convexjax.linear_algebra import batched_like, scale_tangent, vary_like
+from convexjax.linear_algebra import batched_like, scale_tangent, shifted, vary_like
 from convexjax.options import Options
 from convexjax.smooth_program import SmoothProgram
 from convexjax.solution import Info, Status
@@ -21,6 +22,8 @@ from convexjax.solver import CHUNK_BYTES, LARGEST_CHUNK, LEAST_SHIFT, USEFUL_GUE
 
 # Most runs of the method: from the start, phase one, and from the point that it found.
 ROUNDS = 3
+# An inequality with so many times as much slack as others have at the start is far away.
+FAR_AWAY = 100
 # A ray counts as one of unbounded descent if f falls along it at half the rate or more so many times farther out. That
 # is a test and no proof: of a function given as code nobody knows what it does farther out.
 FAR = (1e4, 1e8, 1e12)
@@ -83,7 +86,11 @@ def _differentiable(program: SmoothProgram, options: Options, answer: ConeSoluti
     if options.check_derivative:
         scaled, scaling = _scaled(jax.lax.stop_gradient(program), point, options.equilibrate)
         info = replace(info, derivative_unique=solved & is_unique(scaled, scaling.scale_point(*point)))
-    attached = _attach(options.equilibrate, options.derivative, gated, point, answer.objective, options.smoothing)
+    if program.hessian == "products":
+        minimiser = matrix_free.attach_minimiser(gated, answer.x)
+        attached = minimiser, answer.s, answer.z, gated.value(minimiser)
+    else:
+        attached = _attach(options.equilibrate, options.derivative, gated, point, answer.objective, options.smoothing)
     x, s, z, objective = (jnp.where(solved, new, old) for new, old in zip(attached, found, strict=True))
     answer = ConeSolution(x, s, z, objective, answer.status, info)
     return scale_tangent(answer, weight) if options.failed_derivative == "nan" else answer
@@ -162,9 +169,10 @@ def _search(program: SmoothProgram, cone: ProductCone, x0, options: Options, gue
         if phases:
             extended = replace(program, phase=search.phase_one, cone=cone)
             start = jnp.append(start, 0)
-        scaling = equilibration(extended.linearized(start, duals), options.equilibrate)
+        local = extended.linearized(start, duals)
+        scaling = equilibration(local, options.equilibrate, search.x)
         scaled, units = replace(extended, scaling=scaling), units_of(scaling)
-        point = Point(start / (scaling.beta * scaling.D), central, central, one, one)
+        point = _central(scaling.scale(local), start / (scaling.beta * scaling.D), central)
         if guess is not None:
             s, z = (_with_t(v, n, len(program.signs)) if phases else v for v in guess)
             _, s, z = scaling.scale_point(start, s, z)
@@ -187,19 +195,63 @@ def _search(program: SmoothProgram, cone: ProductCone, x0, options: Options, gue
         return _after(program, phases, search, state, x, s, z, t)
 
     x0, finite = _start_in_domain(program, x0)
-    x, s, z = x0, program.cone.start(dtype), program.cone.start(dtype)
+    impossible, z = _contradiction(program, x0, options.tolerances(dtype))
+    status = jnp.where(impossible, jnp.int32(Status.PRIMAL_INFEASIBLE), jnp.int32(Status.UNSOLVED))
     begin = Point(jnp.append(x0, 0) if phases else x0, central, central, one, one)
-    state = interior_point.begin(program, options, begin, jnp.int32(Status.UNSOLVED))
-    search = Search(jnp.int32(0), jnp.array(phases) & ~finite, x, s, z, jnp.array(False), jnp.ones(6, dtype), state)
+    state = interior_point.begin(program, options, begin, status)
+    x, s, claims = x0, program.cone.start(dtype), jnp.ones(6, dtype)
+    search = Search(jnp.int32(0), jnp.array(phases) & ~finite, x, s, z, impossible, claims, state)
     if options.verbose:
         interior_point.print_header()
     if not program.cone.rows:
+        if program.hessian == "products":
+            x0 = matrix_free.descend(program, options, x0)
         state = newton.run(program, options, state._replace(point=x0, best=x0))
         return _answer(program, search._replace(x=state.best, claims=state.best_claims, state=state), options)
     search = jax.lax.while_loop(
         lambda search: ~search.finished & (search.rounds < ROUNDS), round_, vary_like((program, x0), search)
     )
     return _answer(program, search, options)
+
+
+def _contradiction(program: SmoothProgram, x0, tolerances) -> tuple[jax.Array, jax.Array]:
+    """Whether the equations contradict each other, or a bound is infinite on the wrong side; and multipliers z that
+    prove it.
+
+    The part of b that no A x reaches is the limit of y_k+1 = delta (A A' + delta I)^-1 y_k from y_0 = b. It is zero
+    times A, and -y'(Ax - b) = |y|^2 for all x.
+    """
+    A, b, dtype = program.A, program.b, program.b.dtype
+    impossible, rows = jnp.array(False), jnp.zeros(0, dtype)
+    if b.shape[0]:
+        norms = jnp.linalg.norm(A, axis=1)
+        norms = jnp.where(norms > 0, norms, 1)
+        A, b = A / norms[:, None], b / norms
+        delta = jnp.finfo(dtype).eps ** 0.6
+        factor = jnp.linalg.cholesky(shifted(A @ A.T, delta), symmetrize_input=False)
+        y = jax.lax.fori_loop(0, 8, lambda _, y: delta * jax.scipy.linalg.cho_solve((factor, True), y), b)
+        solved, _, infeasible = tolerances
+        largest = lambda v: jnp.max(jnp.abs(v), initial=0)
+        change = jnp.sum(jnp.abs(y @ A) * jnp.maximum(jnp.abs(x0), 1))
+        impossible = (largest(y) > 2 * solved * largest(b)) & (change < infeasible / 2 * (y @ b))
+        rows = -y / norms
+    z = program.cone.to_solver(jnp.concatenate([rows, jnp.zeros(program.cone.rows - rows.shape[0], dtype)]))
+    endless = _endless(program)
+    return impossible | jnp.any(endless), z
+
+
+def _endless(program: SmoothProgram) -> jax.Array:
+    """Which rows are bounds that no number satisfies: inf below or -inf above."""
+    general = program.cone.rows - sum(side.shape[0] for side in program.bounds)
+    return jnp.concatenate([jnp.zeros(general, bool), *(side == -jnp.inf for side in program.bounds)])
+
+
+def _central(model: ConeProgram, x, central) -> Point:
+    """A start on the central path of mu = 1: inequalities that are far away have a slack of that order."""
+    slack = jnp.maximum((model.b - model.A.matvec(x)) / FAR_AWAY, 1)
+    slack = jnp.where(jnp.asarray(model.cone.is_inequality()), slack, 1)
+    one = jnp.ones((), x.dtype)
+    return Point(x, central * slack, central / slack, one, one)
 
 
 def _without_t(v, n, sides):
@@ -267,9 +319,9 @@ def _after(program, phases, search, state, x, s, z, t) -> Search:
     # after phase one with t < 0: once more from there; with t > 0 its multipliers are a certificate
     feasible = solved & (t <= 0)
     infeasible = solved & (t > 0)
-    found_start = search.phase_one & feasible & _is_finite(program, x)
+    found_start = search.phase_one & feasible
     first = search.rounds == 0
-    try_phase_one = in_main & failed & first & jnp.array(phases) & _has_rows(program, search.x)
+    try_phase_one = in_main & failed & first & jnp.array(phases)
     go_on = found_start | try_phase_one
     no_start = search.phase_one & ~found_start
     status = jnp.where(search.phase_one & infeasible, jnp.int32(Status.PRIMAL_INFEASIBLE), status)
@@ -293,36 +345,38 @@ def _after(program, phases, search, state, x, s, z, t) -> Search:
 def _answer(program: SmoothProgram, search: Search, options: Options) -> ConeSolution:
     """The end of the search in the user's units; certificates are checked with the user's functions, and scaled."""
     x, s, z, status, claims = search.x, search.s, search.z, search.state.status, search.claims
-    rows, pullback = jax.vjp(program.rows, x)
-    finite_rows = jnp.where(jnp.isfinite(rows), rows, 0)
-    # z'h(x) > 0 with a gradient of zero in x
-    constant = z @ finite_rows
-    (slope,) = pullback(z)
     tolerance = options.tolerances(x.dtype)[2]
+    unbounded = Status.DUAL_INFEASIBLE.holds(status)
+
+    def look(times):
+        """f and its slope along x, z'h with its gradient, and how far h is from the cone, so many times farther out."""
+        far = jnp.where(unbounded, times * x, x)
+        value, gradient = jax.value_and_grad(program.value)(far)
+        rows, pullback = jax.vjp(program.rows, far)
+        rows = jnp.where(jnp.isfinite(rows), rows, 0)
+        off = jnp.max(jnp.abs(rows + program.cone.project(-rows)), initial=0)
+        holds = off <= tolerance * jnp.max(jnp.abs(far), initial=0)
+        return value, -gradient @ x, z @ rows, pullback(z)[0], holds
+
+    value, rate, constant, slope, holds = jax.vmap(look)(jnp.asarray((1, *FAR), x.dtype))
+    value, constant, slope = value[0], constant[0], slope[0]
+    # z'h(x) > 0 with a gradient of zero in x:
     # at the distance d from x the sum may have fallen to constant - |slope| d: positive far beyond the size of x
     change = jnp.sum(jnp.abs(slope) * jnp.maximum(jnp.abs(x), 1))
     primal_certificate = change / jnp.where(constant > 0, constant, jnp.nan)
     primal_infeasible = Status.PRIMAL_INFEASIBLE.holds(status)
+    # a bound that no number satisfies proves itself
+    endless = _endless(program)
+    impossible = primal_infeasible & jnp.any(endless)
+    primal_certificate = jnp.where(impossible, 0, primal_certificate)
     proved = primal_infeasible & (primal_certificate <= tolerance)
     status = jnp.where(primal_infeasible & ~proved, jnp.int32(Status.NUMERICAL_ERROR), status)
-    z = jnp.where(proved, z / constant, z)
-    # x is far out along a ray: f falls as fast much farther out, where the constraints still hold
-    unbounded = Status.DUAL_INFEASIBLE.holds(status)
-    value, gradient = jax.value_and_grad(program.value)(x)
-    rate = -gradient @ x
-
-    def falls_at(times):
-        """Whether f still falls half as fast so much farther out, where the constraints hold."""
-        far = jnp.where(unbounded, times * x, x)
-        far_rows = program.rows(far)
-        far_rows = jnp.where(jnp.isfinite(far_rows), far_rows, 0)
-        off = jnp.max(jnp.abs(far_rows + program.cone.project(-far_rows)), initial=0)
-        return (-jax.grad(program.value)(far) @ x >= rate / 2) & (off <= tolerance * jnp.max(jnp.abs(far), initial=0))
-
-    falls = (rate > 0) & jnp.all(jax.vmap(falls_at)(jnp.asarray(FAR, x.dtype)))
+    z = jnp.where(impossible, endless.astype(z.dtype), jnp.where(proved, z / constant, z))
+    # x is far out along a ray: f falls at half the rate or more much farther out, where the constraints still hold
+    falls = (rate[0] > 0) & jnp.all((rate[1:] >= rate[0] / 2) & holds[1:])
     status = jnp.where(unbounded & ~falls, jnp.int32(Status.NUMERICAL_ERROR), status)
     unbounded &= falls
-    x = jnp.where(unbounded, x / jnp.where(rate > 0, rate, 1), x)
+    x = jnp.where(unbounded, x / jnp.where(rate[0] > 0, rate[0], 1), x)
     info = Info(
         num_iters=search.state.num_iters,
         primal_residual=jnp.where(unbounded, claims[4], claims[0]),

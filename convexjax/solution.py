@@ -39,7 +39,7 @@ _MESSAGES = {
     Status.DUAL_INFEASIBLE: "unbounded (or dual infeasible); `x` holds a direction of unbounded descent",
     Status.MAX_ITERATIONS: "out of iterations; raise `options.max_iters` or rescale the data",
     Status.NUMERICAL_ERROR: "no claim could be proved: NaN or infinite data, or no progress in this precision",
-    Status.NONCONVEX: "P is not positive semidefinite, so the problem is not convex",
+    Status.NONCONVEX: "P, or a Hessian, is not positive semidefinite, so the problem is not convex",
 }
 
 

@@ -30,6 +30,7 @@ ORDER = [
     "implicit",
     "interior_point",
     "smooth_interior_point",
+    "matrix_free",
     "newton",
     "barrier",
     "geometric_program",

@@ -73,9 +73,29 @@ def test_no_finite_optimum():
         one = learn.logistic.fit(X, np.ones(N), penalty)
         assert one.status == Status.DUAL_INFEASIBLE
         assert one.intercept > 0
+        assert np.isnan(one.objective)
     assert learn.logistic.fit(X, y, 1.0).status == Status.SOLVED
     assert learn.logistic.fit(X, np.digitize(X[:, 0], [0, 1]), classes=3).status == Status.DUAL_INFEASIBLE
-    assert learn.poisson.fit(X, np.zeros(N)).status == Status.DUAL_INFEASIBLE
+    none = learn.poisson.fit(X, np.zeros(N))
+    assert none.status == Status.DUAL_INFEASIBLE
+    assert np.isnan(none.objective)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("scale", [1e8, 1e-8, np.array([1e8, 1.0, 1e-8])], ids=["large", "small", "mixed"])
+def test_units_of_the_columns(scale, intercept):
+    """Columns in other units are the same problem."""
+    for fit, y in ((learn.logistic.fit, BINARY), (learn.poisson.fit, COUNTS)):
+        wanted, model = fit(X, y, intercept=intercept), fit(X * scale, y, intercept=intercept)
+        assert model.status == Status.SOLVED
+        near(np.asarray(model.coefficients) * scale, wanted.coefficients, 1e-10)
+
+
+def test_constant_column_counts_for_nothing():
+    for fit, y in ((learn.logistic.fit, BINARY), (learn.poisson.fit, COUNTS)):
+        model = fit(np.c_[X, np.full(N, 0.1)], y)
+        assert model.status == Status.SOLVED
+        near(model.coefficients, np.r_[fit(X, y).coefficients, 0])
 
 
 def test_path_agrees_with_fits():
@@ -89,8 +109,11 @@ def test_bad_input():
         learn.logistic.fit(X, MANY)
     with pytest.raises(ValueError, match="classes must be"):
         learn.logistic.fit(X, MANY, classes=1)
-    with pytest.raises(ValueError, match="nonnegative"):
-        learn.poisson.fit(X, COUNTS, -1.0)
+    for fit, y in ((learn.logistic.fit, BINARY), (learn.poisson.fit, COUNTS)):
+        with pytest.raises(ValueError, match="penalty must be nonnegative"):
+            fit(X, y, -1.0)
+        with pytest.raises(ValueError, match="intercept must be True or False"):
+            fit(X, y, intercept=1)
     bad = X.copy()
     bad[2, 1] = np.nan
     assert learn.logistic.fit(bad, BINARY, 1.0).status == Status.NUMERICAL_ERROR

@@ -299,6 +299,65 @@ def test_constraints_hold_and_bind():
     assert many[:2].max() < 0.5 + 1e-8
 
 
+def squares(prediction, y):
+    return (y - prediction) ** 2
+
+
+def in_ball(beta, radius):
+    return beta @ beta - radius**2
+
+
+def as_functions_and_cones(case):
+    """The same fit with functions, which `minimize` solves, and as a cone program."""
+    c, own = learn.constraints, np.random.default_rng(6)
+    G, h = own.normal(size=(12, D)), own.uniform(0.1, 1, 12)
+    ball, ball_function = c.Norm(np.eye(D), d=0.8), c.smooth(in_ball, 0.8)
+    if case == "one":
+        return (learn.regression.Huber(0.2), ball_function), (learn.regression.Huber(0.2), ball)
+    if case == "many":
+        halves = c.smooth(lambda beta: G[:6] @ beta - h[:6])
+        return (squares, [ball_function, halves, c.AtMost(G[6:], h[6:])]), (None, [c.AtMost(G, h), ball])
+    # the second-order cone keeps a distance, [1, b'; b, I] positive semidefinite is |b| <= 1
+    F = np.zeros((D, D + 1, D + 1))
+    for j in range(D):
+        F[j, 0, j + 1] = F[j, j + 1, 0] = 1
+    cones = [c.Norm(np.eye(D), -np.full(D, 0.4), d=0.9), c.Semidefinite(F, np.eye(D + 1)), c.Equal(np.eye(1, D), [0.6])]
+    return (squares, cones), (None, cones)
+
+
+@pytest.mark.parametrize("case", ["one", "many", "cones"])
+def test_functions_are_the_cone_program(case):
+    # where the boundary is curved a gap of 1e-8 leaves the point uncertain by its root
+    fits = [
+        learn.regression.fit(X, Y, *how, weights=W, options=cj.Options(tolerance=1e-9))
+        for how in as_functions_and_cones(case)
+    ]
+    assert all(fit.status == Status.SOLVED for fit in fits)
+    near(fits[0].objective, fits[1].objective, 1e-9)
+    near(fits[0].coefficients, fits[1].coefficients, 1e-5)
+
+
+def test_loss_as_a_function():
+    """Rows without weight may hold what the loss has no value for; zero predictions, too."""
+    y, weights = np.abs(Y), W.copy()
+    y[4], weights[4] = np.nan, 0
+    loss = lambda prediction, y: prediction - y * jnp.log(prediction)
+    model = learn.regression.fit(X, y, loss, weights=weights)
+    assert model.status == Status.SOLVED
+    slope = np.where(weights > 0, weights * (1 - np.nan_to_num(y) / learn.regression.predict(model, X)), 0)
+    near(np.c_[X, np.ones(N)].T @ slope, np.zeros(D + 1), 1e-6)
+    with pytest.raises(ValueError, match="one loss per row"):
+        learn.regression.fit(X, Y, lambda prediction, y: jnp.sum(prediction - y))
+
+
+def test_gradients_of_functions():
+    def function(X, y, radius, upper):
+        constraints = [learn.constraints.smooth(in_ball, radius), learn.constraints.Bounds(upper=upper)]
+        return held_out(learn.regression.fit(X, y, squares, constraints, options=cj.Options(tolerance=1e-10)))
+
+    check_gradient(function, (X, Y, 1.0, 0.3), 1e-5)
+
+
 def test_infeasible_constraints():
     c = learn.constraints
     model = learn.regression.fit(X, Y, constraints=[c.nonnegative(), c.Bounds(upper=-1.0)])

@@ -160,6 +160,24 @@ def test_large_in_blocks():
     near(cj.lstsq(A, b, weights=w).x, np.linalg.lstsq(A * root[:, None], b * root)[0], 1e-12)
 
 
+def test_large_in_single_precision_first():
+    """Any units, a condition number too large for a factor in float32, a bad row: as a small problem."""
+    A = rng.normal(size=(30_001, 70))
+    b = (A @ rng.normal(size=(70, 1)) + rng.normal(size=(30_001, 1)))[:, 0]
+    wanted = np.linalg.lstsq(A, b)[0]
+    near(cj.lstsq(A, b).x, wanted, 1e-13)
+    near(cj.lstsq(A, b).residual_sum_of_squares, np.sum((b - A @ wanted) ** 2), 1e-9)
+    units = 10 ** rng.uniform(-100, 100, 70)
+    near(cj.lstsq(A * units, 1e60 * b).x * units / 1e60, wanted, 1e-13)
+    sheared = A.copy()
+    sheared[:, 1] = A[:, 0] + 1e-4 * A[:, 1]
+    near(cj.lstsq(sheared, b).x, np.linalg.lstsq(sheared, b)[0], 1e-10)
+    bad = A.copy()
+    bad[17, 3] = np.nan
+    assert cj.lstsq(bad, b).status == Status.NUMERICAL_ERROR
+    assert np.isnan(cj.lstsq(bad, b).x).all()
+
+
 def test_weights():
     b, w = outputs(TALL), np.array([1, 2, 0, 4, 0.5, 1, 3, 0, 1.0])
     W = np.diag(w)

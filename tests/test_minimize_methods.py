@@ -75,6 +75,44 @@ def test_low_rank_hessian(derivative):
         near(slope(low_rank), slope(diagonal_problem), 1e-6)
 
 
+def logistic(theta, penalty):
+    return jnp.sum(jnp.logaddexp(0, -DATA @ theta)) + penalty * theta @ theta / 2
+
+
+DATA = RNG.normal(size=(90, 30))
+
+
+def test_products_of_the_hessian():
+    """The same solution and derivatives as with the matrix; an indefinite Hessian and descent for ever are found."""
+    fit = lambda penalty, hessian: cj.minimize(logistic, jnp.zeros(30), params=penalty, hessian=hessian)
+
+    def both(penalty, hessian):
+        value = lambda penalty: jnp.sum(jnp.sin(fit(penalty, hessian).x))
+        return value(penalty), jax.grad(value)(penalty), jax.jvp(jax.grad(value), (penalty,), (1.0,))[1]
+
+    known, new = (jax.jit(both, static_argnums=1)(0.3, hessian) for hessian in ("dense", "products"))
+    for a, b in zip(known, new, strict=True):
+        near(a, b, 1e-8)
+    lanes = jax.vmap(lambda penalty: fit(penalty, "products").status)(jnp.array([0.3, -1e3, jnp.nan, 1.0]))
+    assert lanes.tolist() == [Status.SOLVED, Status.NONCONVEX, Status.NUMERICAL_ERROR, Status.SOLVED]
+    solution = fit(0.3, "products")
+    near(jax.grad(logistic)(solution.x, 0.3), np.zeros(30), 1e-7)
+    linear = cj.minimize(jnp.sum, jnp.zeros(30), hessian="products")
+    assert linear.status == Status.DUAL_INFEASIBLE
+    near(jnp.sum(linear.x), -1.0)
+    with pytest.raises(ValueError, match="without constraints, got lb"):
+        cj.minimize(jnp.sum, jnp.zeros(30), hessian="products", lb=0.0)
+
+
+def test_many_variables():
+    """A chain of 20,000 springs, whose Hessian would take 3 GB."""
+    target = jnp.cumsum(jnp.asarray(RNG.normal(size=20_000)))
+    chain = lambda x: jnp.sum((x - target) ** 2) / 2 + 10 * jnp.sum(jnp.sqrt(1 + jnp.diff(x) ** 2))
+    solution = cj.minimize(chain, jnp.zeros(20_000), hessian="products")
+    assert solution.status == Status.SOLVED
+    near(jax.grad(chain)(solution.x), np.zeros(20_000), 1e-7)
+
+
 def test_diagonal_hessian():
     problem = {"equalities": (np.ones((1, 4)), [1.0]), "inequalities": lambda x: x[0] ** 2 + x[1] ** 2 - 0.02}
     entropy = lambda x: jnp.sum(x * jnp.log(x))

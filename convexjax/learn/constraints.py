@@ -1,6 +1,7 @@
 """Constraints on the coefficients of a regression, in the user's units. The intercept is free."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -52,6 +53,21 @@ class Semidefinite:
 
     F: Any
     F0: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Smooth:
+    """function(beta) <= 0, or function(beta, params) <= 0: an array of convex functions, twice differentiable."""
+
+    function: Callable = field(metadata={"static": True})
+    params: Any = None
+
+
+def smooth(function: Callable, params: Any = None) -> Smooth:
+    """function(beta) <= 0, or function(beta, params) <= 0 if params are given, for a JAX function that returns an array
+    of convex functions. Pass the same function again with new `params`, not a new lambda: it is compiled in."""
+    return Smooth(function, params)
 
 
 def nonnegative() -> Bounds:

@@ -95,7 +95,13 @@ def _prepare(intercept: bool, standardise: bool, drop: bool):
 
 def column_scale(X: jax.Array, weights: jax.Array, mean: jax.Array) -> jax.Array:
     """Weighted standard deviations of the columns around `mean`, which X has lost already; 1 for constant ones."""
+    constant = constant_columns(X, weights, mean)
     variance = weights @ (X * X) / jnp.sum(weights)
-    size = jnp.sqrt(jax.lax.stop_gradient(variance))
-    constant = size <= 10 * jnp.finfo(X.dtype).eps * jnp.abs(jax.lax.stop_gradient(mean))
     return jnp.where(constant, 1, jnp.sqrt(jnp.where(constant, 1, variance)))
+
+
+def constant_columns(X: jax.Array, weights: jax.Array, mean: jax.Array) -> jax.Array:
+    """Whether the columns, which have lost their `mean`, are rounding errors."""
+    X, weights, mean = jax.lax.stop_gradient((X, weights, mean))
+    size = jnp.sqrt(weights @ (X * X) / jnp.sum(weights))
+    return size <= 10 * jnp.finfo(X.dtype).eps * jnp.abs(mean)

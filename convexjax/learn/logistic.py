@@ -1,7 +1,6 @@
 """Logistic regression, with two or more classes."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,25 +8,18 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from convexjax.compilation import quick_jit
-from convexjax.learn.data import checked, clean, column_scale
-from convexjax.learn.newton import Loss, Problem, attach, minimise, objective
+from convexjax.learn import score_model
+from convexjax.learn.data import checked, clean
+from convexjax.learn.newton import Loss
+from convexjax.learn.score_model import ScoreModel, checked_numbers
 from convexjax.linear_algebra import static
-from convexjax.options import DEFAULT_TOLERANCES
 from convexjax.problems.arguments import floating, require_shape
-from convexjax.solution import Status
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class LogisticModel:
-    """Scores X coefficients + intercept: the log of the odds for two classes, one column per class for more."""
-
-    coefficients: Any  # (d,) or (d, classes)
-    intercept: Any  # () or (classes,)
-    objective: Any
-    status: Any  # int32, a `Status`
-    gradient: Any  # largest entry of the gradient of the objective, relative to its terms
-    num_iters: Any
+class LogisticModel(ScoreModel):
+    """Scores are the log of the odds for two classes, one column per class for more."""
 
 
 def _two_classes(scores, y):
@@ -93,10 +85,12 @@ def fit(
     Returns:
         `LogisticModel`. SOLVED: the objective is convex and its gradient is `gradient`. DUAL_INFEASIBLE: there is no
         finite optimum, since coefficients and intercept, of size one, separate the classes (also if there is only one):
-        along them the objective falls for ever. MAX_ITERATIONS, NUMERICAL_ERROR: no claim.
+        along them the objective falls for ever. MAX_ITERATIONS, NUMERICAL_ERROR: no claim. The objective is NaN unless
+        SOLVED, for the infimum is not attained.
 
     Raises:
-        ValueError: shapes that do not fit; y known now that holds other values than 0 to classes - 1.
+        ValueError: shapes that do not fit; y known now that holds other values than 0 to classes - 1; a negative
+            penalty or tolerance; `intercept` or `standardise` that are not True or False.
         TypeError: data that are not real numbers.
 
     >>> import numpy as np
@@ -114,15 +108,10 @@ def fit(
         odd = np.setdiff1d(values[np.isfinite(values)], np.arange(classes))
         if odd.size:
             raise ValueError(f"y must hold classes 0 to {classes - 1}, got {odd[0]:g}; set `classes`, or number them.")
-    dtype = X.dtype
-    tolerance = DEFAULT_TOLERANCES[dtype.name][0] if tolerance is None else tolerance
-    penalty, tolerance = floating(penalty=penalty, tolerance=tolerance)
-    require_shape("penalty", penalty, ())
-    if not isinstance(penalty, jax.core.Tracer) and not penalty >= 0:
-        raise ValueError(f"penalty must be nonnegative, got {penalty}.")
+    numbers = checked_numbers(penalty, tolerance, X.dtype, intercept=intercept, standardise=standardise)
     how = Setting(classes, intercept, standardise, missing == "drop")
     begin = None if start is None else (start.coefficients, start.intercept)
-    return _fit(X, y, weights, penalty.astype(dtype), tolerance.astype(dtype), begin, how)
+    return _fit(X, y, weights, numbers, begin, how)
 
 
 @jax.tree_util.register_dataclass
@@ -137,45 +126,16 @@ class Setting:
 
 
 @quick_jit
-def _fit(X, y, weights, penalty, tolerance, begin, how: Setting) -> LogisticModel:
+def _fit(X, y, weights, numbers, begin, how: Setting) -> LogisticModel:
     X, y, weights, fine = clean(X, y, weights, how.drop)
     y = jnp.clip(jnp.round(y), 0, how.classes - 1)
     d, q = X.shape[1], 1 if how.classes == 2 else how.classes
-    total = jnp.sum(weights)
-    mean = weights @ X / total
-    scale = column_scale(X - mean, weights, mean) if how.standardise else jnp.ones(d, X.dtype)
-    # columns around zero: the same problem with an intercept, better conditioned
-    rows, p = X / scale, jnp.full(d, penalty)
-    if how.intercept:
-        rows = jnp.concatenate([(X - mean) / scale, jnp.ones((X.shape[0], 1), X.dtype)], 1)
-        p = jnp.append(p, 0)
-    loss, problem = BINARY if q == 1 else MULTINOMIAL, Problem(rows, y, weights, p)
-    theta = jnp.zeros((p.shape[0], q), X.dtype)
+    start = jnp.zeros((d, q), X.dtype), jnp.zeros(q, X.dtype)
     if begin is not None:
-        coefficients, offset = (jnp.asarray(v, X.dtype) for v in begin)
-        coefficients = coefficients.reshape(d, q)
-        theta = scale[:, None] * coefficients
-        if how.intercept:
-            theta = jnp.concatenate([theta, (offset.reshape(1, q) + mean @ coefficients)])
-        theta = jnp.where(jnp.all(jnp.isfinite(theta)), theta, 0)
-    theta, status, gradient, count = minimise(loss, *jax.lax.stop_gradient((problem, theta, tolerance)))
-    solved = Status.SOLVED.holds(status)
-    attached = attach(loss, theta, problem)
-    theta = jnp.where(solved, attached, theta)
-    coefficients = theta[:d] / scale[:, None]
-    offset = theta[d] - mean @ coefficients if how.intercept else jnp.zeros(q, X.dtype)
-    value = jnp.where(solved, objective(loss, theta, problem), jnp.nan)
-    value = jnp.where(Status.DUAL_INFEASIBLE.holds(status), 0, value)
-    fill = lambda value: jnp.where(fine, value, jnp.nan)
-    if q == 1:
-        coefficients, offset = coefficients[:, 0], offset[0]
-    return LogisticModel(
-        coefficients=fill(coefficients),
-        intercept=fill(offset),
-        objective=fill(value),
-        status=jnp.where(fine, status, jnp.int32(Status.NUMERICAL_ERROR)),
-        gradient=fill(gradient),
-        num_iters=count,
+        start = tuple(jnp.asarray(v, X.dtype).reshape(zero.shape) for v, zero in zip(begin, start, strict=True))
+    loss, data = BINARY if q == 1 else MULTINOMIAL, (X, y, weights, fine)
+    return score_model.fit(
+        LogisticModel, loss, data, numbers, start, intercept=how.intercept, standardise=how.standardise
     )
 
 

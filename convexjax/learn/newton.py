@@ -98,12 +98,15 @@ def minimise(loss: Loss, problem: Problem, start: jax.Array, tolerance: jax.Arra
     steps = jnp.asarray(STEPS, dtype)
 
     def error(theta):
-        """The gradient relative to the sum of the sizes of its terms, or to one where there are none."""
+        """The gradient, each entry relative to the sum of the sizes of its terms, here or at scores of zero, or to what
+        that sum would be if all rows had the mean slope there: a column may meet rows only that have none."""
         slope = weights[:, None] * _slope(loss, X @ theta, y)
         terms = jnp.abs(X).T @ jnp.abs(slope) + jnp.abs(penalty[:, None] * theta)
-        at_start = jnp.abs(X).T @ jnp.abs(weights[:, None] * _slope(loss, jnp.zeros_like(slope), y))
-        size = jnp.max(jnp.maximum(terms, at_start), initial=0)
-        return jnp.max(jnp.abs(gradient(loss, theta, problem)), initial=0) / jnp.where(size > 0, size, 1)
+        slope_at_start = jnp.abs(weights[:, None] * _slope(loss, jnp.zeros_like(slope), y))
+        mean = jnp.sum(slope_at_start, 0) / jnp.sum(weights)
+        at_start = jnp.maximum(jnp.abs(X).T @ slope_at_start, (weights @ jnp.abs(X))[:, None] * mean)
+        size = jnp.maximum(terms, at_start)
+        return jnp.max(jnp.abs(gradient(loss, theta, problem)) / jnp.where(size > 0, size, 1), initial=0)
 
     def step(state):
         count, theta, value, _, _, _, best, _ = state
@@ -192,7 +195,9 @@ def _attach_jvp(loss, primals, tangents):
 
 
 def _cholesky(H: jax.Array) -> jax.Array:
-    """The factor of H, shifted so little that only singular directions notice."""
-    n, largest = H.shape[0], jnp.max(jnp.diagonal(H), initial=0)
-    shift = 10 * n * jnp.finfo(H.dtype).eps * jnp.where(largest > 0, largest, 1)
-    return jnp.linalg.cholesky(H + shift * jnp.eye(n, dtype=H.dtype), symmetrize_input=False)
+    """The factor of H, shifted so little that only singular directions notice, whatever the units of the variables."""
+    n = H.shape[0]
+    size = jnp.sqrt(jnp.diagonal(H))
+    size = jnp.where(size > 0, size, 1)
+    shift = 10 * n * jnp.finfo(H.dtype).eps * jnp.eye(n, dtype=H.dtype)
+    return size[:, None] * jnp.linalg.cholesky(H / size / size[:, None] + shift, symmetrize_input=False)

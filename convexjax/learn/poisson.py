@@ -2,31 +2,23 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
 from convexjax.compilation import quick_jit
+from convexjax.learn import score_model
 from convexjax.learn.data import checked, clean
-from convexjax.learn.newton import Loss, Problem, attach, minimise, objective
-from convexjax.options import DEFAULT_TOLERANCES
+from convexjax.learn.newton import Loss
+from convexjax.learn.score_model import ScoreModel, checked_numbers
 from convexjax.problems.arguments import floating, require_shape
-from convexjax.solution import Status
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class PoissonModel:
-    """log of the mean ~ X coefficients + intercept."""
-
-    coefficients: Any  # (d,)
-    intercept: Any  # ()
-    objective: Any
-    status: Any  # int32, a `Status`
-    gradient: Any  # largest entry of the gradient of the objective, relative to its terms
-    num_iters: Any
+class PoissonModel(ScoreModel):
+    """Scores are the log of the mean."""
 
 
 def _loss(scores, y):
@@ -65,10 +57,10 @@ def fit(
     Returns:
         `PoissonModel`. SOLVED: the objective is convex and its gradient is `gradient`. DUAL_INFEASIBLE: there is no
         finite optimum; along coefficients and intercept, of size one, the objective falls for ever. NUMERICAL_ERROR:
-        NaN, or a negative count.
+        NaN, or a negative count. The objective is NaN unless SOLVED.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit; a negative penalty or tolerance; `intercept` that is not True or False.
         TypeError: data that are not real numbers.
 
     >>> import numpy as np
@@ -78,47 +70,20 @@ def fit(
     [9.]
     """
     X, y, weights = checked(X, y, weights, missing)
-    dtype = X.dtype
-    tolerance = DEFAULT_TOLERANCES[dtype.name][0] if tolerance is None else tolerance
-    penalty, tolerance = floating(penalty=penalty, tolerance=tolerance)
-    require_shape("penalty", penalty, ())
-    if not isinstance(penalty, jax.core.Tracer) and not penalty >= 0:
-        raise ValueError(f"penalty must be nonnegative, got {penalty}.")
-    return _fit(intercept, missing == "drop")(X, y, weights, penalty.astype(dtype), tolerance.astype(dtype))
+    numbers = checked_numbers(penalty, tolerance, X.dtype, intercept=intercept)
+    return _fit(intercept, missing == "drop")(X, y, weights, numbers)
 
 
 @cache
 def _fit(intercept: bool, drop: bool):
     @quick_jit
-    def fit(X, y, weights, penalty, tolerance) -> PoissonModel:
+    def fit(X, y, weights, numbers) -> PoissonModel:
         X, y, weights, fine = clean(X, y, weights, drop)
         counts = jnp.all((y >= 0) | (weights == 0))
         fine, y = fine & counts, jnp.where(counts, y, 0)
-        d = X.shape[1]
-        rows, p = X, jnp.full(d, penalty)
-        mean = weights @ X / jnp.sum(weights)
-        theta = jnp.zeros((d + intercept, 1), X.dtype)
-        if intercept:
-            rows, p = jnp.concatenate([X - mean, jnp.ones((X.shape[0], 1), X.dtype)], 1), jnp.append(p, 0)
-            average = weights @ y / jnp.sum(weights)
-            start = jax.lax.stop_gradient(jnp.log(jnp.where(average > 0, average, 1)))
-            theta = theta.at[d, 0].set(start)
-        problem = Problem(rows, y, weights, p)
-        theta, status, gradient, count = minimise(POISSON, *jax.lax.stop_gradient((problem, theta, tolerance)))
-        solved = Status.SOLVED.holds(status)
-        theta = jnp.where(solved, attach(POISSON, theta, problem), theta)
-        value = jnp.where(solved, objective(POISSON, theta, problem), jnp.nan)
-        coefficients = theta[:d, 0]
-        offset = theta[d, 0] - mean @ coefficients if intercept else jnp.zeros((), X.dtype)
-        fill = lambda value: jnp.where(fine, value, jnp.nan)
-        return PoissonModel(
-            coefficients=fill(coefficients),
-            intercept=fill(offset),
-            objective=fill(value),
-            status=jnp.where(fine, status, jnp.int32(Status.NUMERICAL_ERROR)),
-            gradient=fill(gradient),
-            num_iters=count,
-        )
+        average = weights @ y / jnp.sum(weights)
+        start = jnp.zeros((X.shape[1], 1), X.dtype), jnp.log(jnp.where(average > 0, average, 1))[None]
+        return score_model.fit(PoissonModel, POISSON, (X, y, weights, fine), numbers, start, intercept=intercept)
 
     return fit
 

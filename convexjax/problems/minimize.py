@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from convexjax.barrier import has_barrier
 from convexjax.compilation import quick_jit
@@ -58,7 +59,8 @@ def minimize(
         hessian: "dense"; "diagonal", if f0 and the constraints are sums of functions of one entry of x each; or a
             function, called like f0, that returns (d, U) with the Hessian diag(d) + U U' of f0, d with the n entries
             of x and U (n, r), for constraints that are such sums or affine. Then no n x n matrix is formed: with few
-            rows of constraints a step costs n times the square of their number.
+            rows of constraints a step costs n times the square of their number. Without any constraints also
+            "products": then only products of the Hessian with vectors are formed, for any number of variables.
         options: see `Options`.
         warm_start: a `Solution` of a similar problem; its x takes the place of x0.
 
@@ -71,15 +73,16 @@ def minimize(
         - SOLVED: primal residual, dual residual (that gradient) and gap at the tolerance, in the functions as given.
         - PRIMAL_INFEASIBLE: the duals, scaled so that the sum without f0 is 1 at `x`, make its gradient zero there, to
           `tolerance_infeasible` over the size of x. For convex functions the sum is then positive, and no x feasible,
-          up to distances so much larger than x.
+          up to distances so much larger than x. Of a lower bound inf or an upper one -inf the dual is 1.
         - DUAL_INFEASIBLE: `x` is a direction along which f0 falls at a rate of one, and still at half that rate or more
           1e4, 1e8 and 1e12 times farther out than where the method had come, with the constraints holding there.
-        - NONCONVEX: the Hessian of the Lagrangian has a negative eigenvalue at the start or at the end. Convexity is
-          the user's claim (see `check_convexity`); it is not proved by SOLVED.
+        - NONCONVEX: the Hessian of the Lagrangian has a negative eigenvalue at an iterate, feasible or not. Convexity
+          is the user's claim (see `check_convexity`); it is not proved by SOLVED. A function that is convex on a part
+          of the space only should return NaN elsewhere.
         - NUMERICAL_ERROR: among others, no point was found where the functions are finite.
 
     Raises:
-        ValueError: functions or data whose shapes do not fit.
+        ValueError: functions or data whose shapes do not fit, bounds that no number satisfies.
         TypeError: functions or data that are not real, or of another precision than x0.
 
     Functions are compiled with the solver and kept by identity, as `jax.jit` does: pass the same function object again
@@ -163,8 +166,14 @@ def minimize(
                 f"hessian must return (d, U) of shapes ({n},) and ({n}, r), got {curvature.output.shapes}."
             )
         all_constants.append(constants)
-    elif hessian not in ("dense", "diagonal"):
-        raise ValueError(f"hessian must be 'dense', 'diagonal' or a function, got {hessian!r}.")
+    elif hessian not in ("dense", "diagonal", "products"):
+        raise ValueError(f"hessian must be 'dense', 'diagonal', 'products' or a function, got {hessian!r}.")
+    if hessian == "products":
+        given = {"inequalities": inequalities, "equalities": equalities, "cones": cones or None, "lb": lb, "ub": ub}
+        if constraints := [name for name, value in given.items() if value is not None]:
+            raise ValueError(f"hessian='products' is for problems without constraints, got {', '.join(constraints)}.")
+        if options.check_derivative or options.derivative != "exact":
+            raise ValueError("hessian='products' has the exact derivative alone, without check_derivative.")
     lower, upper = (_bound(name, side, layout, dtype) for name, side in (("lb", lb), ("ub", ub)))
     problem = _Problem(
         params=params,
@@ -367,6 +376,9 @@ def _bound(name: str, bound, layout: Layout, dtype):
     """A bound as a vector, or a scalar."""
     if bound is None:
         return None
+    wrong = {"lb": np.inf, "ub": -np.inf}[name]
+    if any(not isinstance(v, jax.core.Tracer) and np.any(np.asarray(v) == wrong) for v in jax.tree.leaves(bound)):
+        raise ValueError(f"{name} has entries {wrong}, which no x satisfies; {-wrong} stands for no bound.")
     if jax.tree.structure(bound) == layout.structure and layout.structure != jax.tree.structure(0):
         bound = floating_tree(name, bound)
         parts = []
