@@ -180,7 +180,9 @@ def direction(program: GeometricProgram, point: Point, boost) -> tuple[Point, ja
     s_lam = (s * lam).at[0].set(0)
     number = jnp.maximum(terms.number - 1, 1)
     mu = jnp.sum(s_lam) / number
-    target = jnp.finfo(d.dtype).eps ** 0.7 * jnp.maximum(jnp.max(A.sizes(d), initial=0), 1e-3)
+    eps = jnp.finfo(d.dtype).eps
+    # linear systems are solved as far as the residuals have come
+    target = jnp.clip(1e-3 * mu, 1e3 * eps, eps**0.7) * jnp.maximum(jnp.max(A.sizes(d), initial=0), 1e-3)
     guarded = s.at[0].set(1)
 
     def towards(keep, r_log, complementarity):
