@@ -103,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     machines.add_argument("--plot", help="file to draw `scaling` in")
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
     add_minimize(commands.add_parser("minimize", help="convex programs given as functions, beside other solvers"))
+    add_gp(commands.add_parser("gp", help="geometric programs: large ones, the test set, batches, gate networks"))
     add_mpc(commands.add_parser("mpc", help="model predictive control: time of a step, warm-started, by horizon"))
     return top
 
@@ -329,6 +330,26 @@ def add_minimize(command: argparse.ArgumentParser) -> None:
     command.add_argument("--batch", action="store_true", help="also 1,000 programs under vmap beside a loop over SciPy")
     command.add_argument("--cache", help="folder for JAX's compilation cache (none by default)")
     command.add_argument("--json", help="file to write the rows to")
+
+
+def add_gp(command: argparse.ArgumentParser) -> None:
+    """What `gp` can be told."""
+    command.set_defaults(run=run_gp)
+    command.add_argument("--parts", type=listed, default=["sparse", "batch", "examples", "surface"])
+    command.add_argument("--solvers", type=listed, default=["convexjax", "clarabel", "scs"])
+    command.add_argument("--size", default="3000x1000", help="variables x constraints of the large programs")
+    command.add_argument("--data", type=Path, help="folder with the folder `gp` of problem files, for the part `set`")
+    command.add_argument("--repeats", type=int, default=1)
+    command.add_argument("--json", help="file to write the tables to")
+
+
+def run_gp(arguments: argparse.Namespace) -> None:
+    """Geometric programs; in this process."""
+    from benchmarks import gp
+
+    chosen(arguments.parts, gp.PARTS, "part")
+    chosen(arguments.solvers, gp.SOLVERS, "solver")
+    gp.run(arguments)
 
 
 def run_minimize(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """convexjax: convex optimisation as pure JAX functions."""
 
-from convexjax import learn, relaxations
+from convexjax import gp, learn, relaxations
 from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
 from convexjax.convexity import Counterexample, check_convexity
@@ -9,6 +9,7 @@ from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.perturbed import perturbed
 from convexjax.problems.conic import solve_conic
+from convexjax.problems.gp import GeometricSolution, solve_gp
 from convexjax.problems.maxdet import solve_maxdet
 from convexjax.problems.minimize import barrier_method, minimize
 from convexjax.problems.mpc import Trajectory, shift_horizon, solve_mpc
@@ -22,6 +23,7 @@ __all__ = [
     "QUICK_COMPILATION",
     "Counterexample",
     "Exponential",
+    "GeometricSolution",
     "History",
     "Info",
     "LeastSquares",
@@ -35,6 +37,7 @@ __all__ = [
     "Zero",
     "barrier_method",
     "check_convexity",
+    "gp",
     "learn",
     "lstsq",
     "minimize",
@@ -43,6 +46,7 @@ __all__ = [
     "shift_horizon",
     "smat",
     "solve_conic",
+    "solve_gp",
     "solve_lp",
     "solve_maxdet",
     "solve_mpc",
