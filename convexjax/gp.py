@@ -409,6 +409,8 @@ class Model:
         object.__setattr__(self, "parameters", parameters)
         groups: dict = {}
         for symbol in [*variables, *parameters]:
+            if symbol.is_auxiliary:
+                continue
             other = groups.setdefault(symbol.name, symbol)
             if other is not symbol:
                 raise ValueError(f"Two variables or parameters have the name {symbol.name!r}; names tell them apart.")

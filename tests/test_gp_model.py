@@ -94,6 +94,12 @@ def test_generalised_posynomials():
     np.testing.assert_allclose(result.objective, np.min(u**-0.5 + (5 * u) ** 1.5), rtol=1e-6)
 
 
+def test_a_sum_that_is_written_twice():
+    x, y = gp.variables("x y")
+    model = gp.minimize(gp.max(x, 1 / x) + (x + y) ** 1.5, [x * y >= 1, (x + y) ** 0.5 <= 10])
+    np.testing.assert_allclose(gp.compile(model)().objective, 1 + 2**1.5, rtol=1e-7)
+
+
 def test_exponents_may_be_traced():
     x = gp.variable("x")
     f = gp.compile(lambda a, c: gp.minimize(c * x**a + 1 / x**2, [x >= 0.1]))
