@@ -311,9 +311,9 @@ def test_a_batch_of_mixed_lanes_over_all_cones():
 
 
 def test_chunks_change_nothing(monkeypatch):
-    q = conic_data()["q"] * np.linspace(0.5, 2, 7)[:, None]
-    warm = run_cones(conic_data())
-    solve = lambda q: cj.solve_conic(**conic_data() | {"q": q}, cones=CONES, warm_start=warm)
+    q, options = QP["q"] * np.linspace(0.5, 2, 7)[:, None], cj.Options(method="interior_point")
+    warm = cj.solve_qp(**QP, options=options)
+    solve = lambda q: cj.solve_qp(**QP | {"q": q}, options=options, warm_start=warm)
     whole = jax.jit(jax.vmap(solve))(q)
     monkeypatch.setattr(solver, "LARGEST_CHUNK", 3)
     jax.clear_caches()
