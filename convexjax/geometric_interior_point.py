@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from convexjax.geometric_program import Claims, GeometricProgram, growth, in_phase_one, measure
 from convexjax.linear_algebra import vary_like
 from convexjax.options import Options
-from convexjax.solution import History, Status
+from convexjax.solution import Status
 
 # Fraction of the way to the boundary.
 FRACTION = 0.99
@@ -392,11 +392,3 @@ def recorded(options: Options, state: State, claims: Claims, mu) -> State:
             step=state.step,
         )
     return state
-
-
-def history_of(state: State) -> History | None:
-    """The recorded iterations by name."""
-    if not state.history.shape[0]:
-        return None
-    names = ("primal_residual", "dual_residual", "gap", "mu", "step")
-    return History(**{name: state.history[:, i] for i, name in enumerate(names)})

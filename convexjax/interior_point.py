@@ -180,8 +180,14 @@ def judge(options: Options, tolerances: jax.Array, state: State, mu: jax.Array) 
 
 def begin(program, options: Options, point: Point, status: jax.Array) -> State:
     """The state before the first iteration from `point`; if `status` is not UNSOLVED, none is made."""
-    dtype, vector = point.x.dtype, pack(point)
-    state = State(
+    state = begin_at(pack(point), options, status)
+    return vary_like((program, state), state)
+
+
+def begin_at(vector: jax.Array, options: Options, status: jax.Array) -> State:
+    """The same of a packed point of any method."""
+    dtype = vector.dtype
+    return State(
         point=vector,
         claims=jnp.ones(6, dtype),
         best=vector,
@@ -194,7 +200,6 @@ def begin(program, options: Options, point: Point, status: jax.Array) -> State:
         status=status,
         history=jnp.full((options.history, 5), jnp.nan, dtype),
     )
-    return vary_like((program, state), state)
 
 
 def unfinished(state: State) -> jax.Array:
@@ -234,12 +239,12 @@ def run(program: ConeProgram, units: Units, options: Options, state: State) -> S
 # ----------------------------------------------------------------------------- what people see
 
 
-def history_of(state) -> History | None:
-    """The recorded iterations by name."""
-    if not state.history.shape[0]:
+def history_of(rows: jax.Array) -> History | None:
+    """The recorded iterations by name, from `State.history`."""
+    if not rows.shape[0]:
         return None
     names = ("primal_residual", "dual_residual", "gap", "mu", "step")
-    return History(**{name: state.history[:, i] for i, name in enumerate(names)})
+    return History(**{name: rows[:, i] for i, name in enumerate(names)})
 
 
 def print_header() -> None:

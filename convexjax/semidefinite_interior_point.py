@@ -23,7 +23,7 @@ import numpy as np
 from jax.lax.linalg import triangular_solve
 
 from convexjax.embedding import Claims
-from convexjax.interior_point import State, judge, print_header, recorded, unfinished
+from convexjax.interior_point import State, begin_at, judge, print_header, recorded, unfinished
 from convexjax.linear_algebra import vary_like
 from convexjax.options import Options
 from convexjax.semidefinite_program import SemidefiniteProgram
@@ -442,7 +442,7 @@ def run(program: SemidefiniteProgram, scaling: Scaling, options: Options) -> tup
     """Iterate until a claim is proved or none can be. `program` is in the solver's units; the last state and its point,
     best or current as the claim says, in these units."""
     first = start(program)
-    dtype, tolerances = program.c.dtype, options.tolerances(program.c.dtype)
+    tolerances = options.tolerances(program.c.dtype)
     leaves, structure = jax.tree.flatten(first)
     ends = np.cumsum([0, *(leaf.size for leaf in leaves)])
     weight = 1 / (scaling.of_S * scaling.of_Z)
@@ -451,20 +451,7 @@ def run(program: SemidefiniteProgram, scaling: Scaling, options: Options) -> tup
         parts = [v[a:b].reshape(leaf.shape) for a, b, leaf in zip(ends[:-1], ends[1:], leaves, strict=True)]
         return jax.tree.unflatten(structure, parts)
 
-    vector = pack(first)
-    state = State(
-        point=vector,
-        claims=jnp.ones(6, dtype),
-        best=vector,
-        best_claims=jnp.ones(6, dtype),
-        records=jnp.full(4, jnp.finfo(dtype).max, dtype),
-        idle=jnp.int32(0),
-        boost=jnp.ones((), dtype),
-        step=jnp.zeros((), dtype),
-        num_iters=jnp.int32(0),
-        status=jnp.int32(Status.UNSOLVED),
-        history=jnp.full((options.history, 5), jnp.nan, dtype),
-    )
+    state = begin_at(pack(first), options, jnp.int32(Status.UNSOLVED))
 
     def iterate(state):
         point = unpack(state.point)

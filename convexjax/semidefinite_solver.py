@@ -95,7 +95,7 @@ def _solve(program: SemidefiniteProgram, options: Options) -> SemidefiniteSoluti
         primal_residual=claims.primal,
         dual_residual=claims.dual,
         gap=claims.gap,
-        history=history_of(state),
+        history=history_of(state.history),
     )
     return SemidefiniteSolution(Point(x, y, S, Z), objective, status, info)
 

@@ -66,7 +66,7 @@ def _barrier(program: SmoothProgram, cone: ProductCone, x0, options: Options, gu
         primal_residual=state.claims[0],
         dual_residual=state.claims[1],
         gap=state.claims[2],
-        history=interior_point.history_of(state),
+        history=interior_point.history_of(state.history),
     )
     return ConeSolution(state.x, s, z, state.claims[5], state.status, info)
 
@@ -382,7 +382,7 @@ def _answer(program: SmoothProgram, search: Search, options: Options) -> ConeSol
         primal_residual=jnp.where(unbounded, claims[4], claims[0]),
         dual_residual=jnp.where(proved, primal_certificate, claims[1]),
         gap=claims[2],
-        history=interior_point.history_of(search.state),
+        history=interior_point.history_of(search.state.history),
     )
     objective = jnp.where(proved, jnp.inf, jnp.where(unbounded, -jnp.inf, value))
     return ConeSolution(x, s, z, objective, status, info)

@@ -282,7 +282,7 @@ def _finish(program: ConeProgram, options: Options, start: Start, state: interio
     # the dropped rows have the slack of their infinite bound
     s = jnp.where(scaling.dropped, program.b, s)
     objective = jnp.where(failed, jnp.nan, claims.objective)
-    return _answer((x, s, z), claims, objective, status, num_iters, interior_point.history_of(state))
+    return _answer((x, s, z), claims, objective, status, num_iters, interior_point.history_of(state.history))
 
 
 def _answer(point: tuple, claims: Claims, objective, status, num_iters, history) -> ConeSolution:

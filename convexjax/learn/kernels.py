@@ -80,9 +80,20 @@ class Polynomial(Kernel):
         return (scale * (X @ Z.T) + offset) ** self.degree
 
 
+class _OfDistance(Kernel):
+    """Kernels of a distance: k(x, x) = 1, and every matrix is positive semidefinite."""
+
+    def diagonal(self, X):
+        return jnp.ones(X.shape[0], X.dtype)
+
+    @property
+    def is_convex(self):
+        return True
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class RBF(Kernel):
+class RBF(_OfDistance):
     """k = exp(-sum_j scale_j (x_j - z_j)^2); `scale` is a number (what scikit-learn calls gamma) or one for each
     column (automatic relevance)."""
 
@@ -100,17 +111,10 @@ class RBF(Kernel):
         right = jnp.concatenate([Z, ones(Z), squares(Z)], 1)
         return jnp.exp(jnp.minimum(left @ right.T, 0))
 
-    def diagonal(self, X):
-        return jnp.ones(X.shape[0], X.dtype)
-
-    @property
-    def is_convex(self):
-        return True
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Laplacian(Kernel):
+class Laplacian(_OfDistance):
     """k = exp(-sum_j scale_j |x_j - z_j|)."""
 
     scale: Any
@@ -124,13 +128,6 @@ class Laplacian(Kernel):
 
         zero = jnp.zeros((X.shape[0], Z.shape[0]), X.dtype)
         return jnp.exp(-jax.lax.scan(add, zero, (X.T, Z.T, scale))[0])
-
-    def diagonal(self, X):
-        return jnp.ones(X.shape[0], X.dtype)
-
-    @property
-    def is_convex(self):
-        return True
 
 
 @jax.tree_util.register_dataclass

@@ -11,8 +11,9 @@ from jax.experimental import sparse
 
 from convexjax.batches import in_chunks
 from convexjax.compilation import quick_jit
-from convexjax.geometric_interior_point import LEAST_SLACK, State, factor, history_of, run, solve_refined
+from convexjax.geometric_interior_point import LEAST_SLACK, State, factor, run, solve_refined
 from convexjax.geometric_program import GeometricProgram, Pattern, Terms, extended
+from convexjax.interior_point import history_of
 from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
 from convexjax.problems.arguments import checked_options, floating, require_given, require_shape
@@ -262,7 +263,7 @@ def _solve_gp(values, pattern, b, layout: _Layout, terms: Terms, options: Option
         primal_residual=jnp.where(unbounded, no_bound, primal),
         dual_residual=jnp.where(infeasible, no_point, dual),
         gap=gap,
-        history=history_of(state),
+        history=history_of(state.history),
     )
     return GeometricSolution(
         x=jnp.exp(log_x),
