@@ -43,6 +43,7 @@ ORDER = [
     "semidefinite_solver",
     "solver",
     "smooth_solver",
+    "geometric_solver",
     "problems",
     "relaxations",
     "gp",

@@ -1,0 +1,56 @@
+"""Arrays of posynomials, and operations with arrays of numbers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from convexjax.gp.terms import is_traced
+
+
+class Array(np.ndarray):
+    """An array of posynomials; all arithmetic of NumPy, `sum()`, `prod()` and `@` work. Comparisons give a list of
+    constraints."""
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        return array[()] if np.ndim(array) == 0 else np.asarray(array).view(Array)
+
+    def __le__(self, other):
+        return _pairs(lambda a, b: a <= b, self, other)
+
+    def __ge__(self, other):
+        return _pairs(lambda a, b: a >= b, self, other)
+
+    def __eq__(self, other):
+        return _pairs(lambda a, b: a == b, self, other)
+
+    __hash__ = None
+
+
+def _pairs(relation: Callable, left: Array, right: Any) -> list:
+    return [relation(a, b) for a, b in np.broadcast(left, _entries(right))]
+
+
+def elementwise(operation: Callable, other: Any) -> Array | None:
+    """The operation with each entry of an array; None for what is no array."""
+    if not is_array(other):
+        return None
+    entries = _entries(other)
+    found = np.empty(entries.shape, object)
+    for index in np.ndindex(entries.shape):
+        found[index] = operation(entries[index])
+    return found.view(Array)
+
+
+def is_array(value: Any) -> bool:
+    """Whether it has entries."""
+    return isinstance(value, list | tuple) or bool(np.ndim(value))
+
+
+def _entries(value) -> np.ndarray:
+    if not is_traced(value):
+        return np.asarray(value, object)
+    found = np.empty(value.shape, object)
+    for index in np.ndindex(value.shape):
+        found[index] = value[index]
+    return found
