@@ -35,6 +35,9 @@ from convexjax.solution import Status
 FRACTION = 0.99
 LEAST_SHARE = 0.02
 LEAST_SLACK = {"float64": 1e-9, "float32": 3e-5}
+# The gap of all constraints that a step aims at is at least so many times the gradient of the Lagrangian: where
+# a multiplier and its slack both go to 0, steps go wrong if the gap runs ahead of it.
+LEAST_GAP = 0.3
 # Regularisation in units of eps, relative to the largest and to each diagonal entry.
 REGULARISATION = 5.0
 REFINEMENT_STEPS = 6
@@ -64,6 +67,7 @@ class State(NamedTuple):
     best: Point
     claims: jax.Array  # of the best
     error: jax.Array  # of the best
+    dual: jax.Array  # gradient of the Lagrangian at the point, relative to its terms
     idle: jax.Array
     boost: jax.Array
     step: jax.Array
@@ -177,8 +181,8 @@ def solve_refined(program: GeometricProgram, factors, d, lam, s, right, right_v,
 # ----------------------------------------------------------------------------- one iteration
 
 
-def direction(program: GeometricProgram, point: Point, boost) -> tuple[Point, jax.Array, jax.Array]:
-    """The corrected direction, that of lambda, and the step."""
+def direction(program: GeometricProgram, point: Point, boost, dual) -> tuple[Point, jax.Array, jax.Array]:
+    """The corrected direction, the step, and mu; `dual` is the gradient of the Lagrangian."""
     A, b, terms, G, h = program.A, program.b, program.terms, program.G, program.h
     y, d, s, nu = point
     lam = terms.sums(d)
@@ -218,7 +222,7 @@ def direction(program: GeometricProgram, point: Point, boost) -> tuple[Point, ja
         move, dlam, step = carry
         first = i == 0
         sigma = jnp.where(first, 0, jnp.maximum((1 - step) ** 3, 1e-6))
-        second = (sigma * mu - step**2 * move.s * dlam).at[0].set(0)
+        second = (jnp.maximum(sigma * mu, LEAST_GAP * dual / number) - step**2 * move.s * dlam).at[0].set(0)
         clip = lambda e: jnp.clip(step * e, -1, 1)
         curved = 0.5 * clip(terms.spread((dlam / scale).at[0].set(0))) ** 2 - 0.5 * clip(move.d) ** 2
         keep = 1 - sigma
@@ -237,7 +241,7 @@ def direction(program: GeometricProgram, point: Point, boost) -> tuple[Point, ja
 
 def iterate(program: GeometricProgram, options: Options, state: State) -> State:
     """One iteration of a round: step, measure, judge."""
-    move, step, mu = direction(program, state.point, state.boost)
+    move, step, mu = direction(program, state.point, state.boost, state.dual)
     y, d, s, nu = state.point
     new = Point(
         y + step * move.y, d * jnp.maximum(1 + step * move.d, LEAST_SHARE), s + step * move.s, nu + step * move.nu
@@ -289,6 +293,7 @@ def judge(program: GeometricProgram, options: Options, state: State, mu, along) 
         best=best,
         claims=new_claims,
         error=lowest,
+        dual=jnp.where(jnp.isfinite(claims.dual), claims.dual, 0),
         idle=idle,
         status=status,
         ended=(converged & ~phase_one) | feasible | stuck | exhausted | ~Status.UNSOLVED.holds(status),
@@ -324,6 +329,7 @@ def run(program: GeometricProgram, options: Options, y: jax.Array, guess: tuple 
         best=first,
         claims=jnp.full(len(Claims._fields), jnp.inf, dtype),
         error=jnp.array(jnp.inf, dtype),
+        dual=jnp.zeros((), dtype),
         idle=jnp.int32(0),
         boost=jnp.ones((), dtype),
         step=jnp.ones((), dtype),
@@ -369,7 +375,9 @@ def following(program: GeometricProgram, options: Options, state: State) -> Stat
         point=point,
         best=jax.tree.map(lambda a, b: jnp.where(over | nearly, a, b), state.best, point),
         error=jnp.where(nearly, state.error, jnp.inf),
-        idle=jnp.int32(0),
+        dual=jnp.zeros_like(state.dual),
+        # until it has come as far again
+        idle=jnp.where(nearly, jnp.int32(-PATIENCE), jnp.int32(0)),
         boost=jnp.ones_like(state.boost),
         ended=over,
         rounds=rounds,
