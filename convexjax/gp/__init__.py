@@ -14,8 +14,9 @@ written. Coefficients and exponents may be traced JAX values; a compiled model i
 
 from convexjax.gp.arrays import Array
 from convexjax.gp.model import Model, compile, maximize, minimize
-from convexjax.gp.posynomials import Constraint, NotGeometricError, Posynomial, max
+from convexjax.gp.posynomials import Constraint, Posynomial, max
 from convexjax.gp.result import Result
+from convexjax.gp.terms import NotGeometricError
 from convexjax.gp.variables import parameter, parameters, variable, variables
 
 __all__ = [

@@ -5,12 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from convexjax.gp.terms import is_traced
+from convexjax.gp.terms import NotGeometricError, is_traced
 
 
 class Array(np.ndarray):
     """An array of posynomials; all arithmetic of NumPy, `sum()`, `prod()` and `@` work. Comparisons give a list of
     constraints."""
+
+    __array_priority__ = 1000.0  # above that of JAX's arrays
+
+    def __jax_array__(self):
+        raise NotGeometricError("Write an array of JAX to the right of an array of variables: x * c and not c * x.")
 
     def __array_wrap__(self, array, context=None, return_scalar=False):
         return array[()] if np.ndim(array) == 0 else np.asarray(array).view(Array)
@@ -25,6 +30,16 @@ class Array(np.ndarray):
         return _pairs(lambda a, b: a == b, self, other)
 
     __hash__ = None
+
+
+def _of_entries(name: str) -> Callable:
+    """An operation of NumPy that takes traced values entry by entry."""
+    plain = getattr(np.ndarray, name)
+    return lambda self, other: plain(self, _entries(other) if is_traced(other) else other)
+
+
+for _name in ("__add__", "__mul__", "__truediv__", "__pow__", "__matmul__"):
+    setattr(Array, _name, _of_entries(_name))
 
 
 def _pairs(relation: Callable, left: Array, right: Any) -> list:

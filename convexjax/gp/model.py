@@ -7,16 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.sparse import BCOO
 
-from convexjax.gp.posynomials import Constraint, NotGeometricError, Posynomial, as_posynomial, flattened
+from convexjax.gp.posynomials import Constraint, Posynomial, as_posynomial, flattened
 from convexjax.gp.result import Names, Result
-from convexjax.gp.terms import Term, is_traced
+from convexjax.gp.terms import NotGeometricError, Term, is_traced
 from convexjax.options import Options
 from convexjax.problems.arguments import floating
 from convexjax.problems.gp import solve_entries
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A geometric program; made by `minimize` and `maximize`."""
 
@@ -54,6 +55,8 @@ class Model:
 
     def solve(self, *, options: Options | None = None, warm_start: Result | None = None, **values: Any) -> Result:
         """Solve, with a value for each parameter, by name."""
+        if warm_start is not None and not isinstance(warm_start, Result):
+            raise ValueError(f"warm_start must be a Result, got {type(warm_start).__name__}.")
         logs = _logarithms(self, values)
         exponents, positions, b, segments = _arrays(self, logs)
         solution = solve_entries(
@@ -62,11 +65,29 @@ class Model:
             (len(segments), len(self.variables)),
             b,
             segments,
-            [i for i, c in enumerate(self.constraints, 1) if c.is_equation],
+            self._equalities,
             options,
             None if warm_start is None else warm_start.solution,
         )
         return Result(solution, _names(self))
+
+    def __str__(self) -> str:
+        verb, objective = ("maximize", self.objective**-1) if self.is_maximum else ("minimize", self.objective)
+        return "\n".join([f"{verb} {objective}", "subject to", *(f"    {c}" for c in self.constraints)])
+
+    __repr__ = __str__
+
+    def arrays(self, **values: Any) -> tuple:
+        """(exponents, log_coefficients, segment_ids, equalities) as `solve_gp` takes them, with a value for each
+        parameter, by name. Not inside `jit`, where positions of exponents would be traced."""
+        exponents, positions, b, segments = _arrays(self, _logarithms(self, values))
+        shape = len(segments), len(self.variables)
+        matrix = BCOO((jnp.asarray(exponents), jnp.asarray(np.stack(positions, 1))), shape=shape)
+        return matrix, b, segments, self._equalities
+
+    @property
+    def _equalities(self) -> list:
+        return [i for i, c in enumerate(self.constraints, 1) if c.is_equation]
 
 
 def minimize(objective: Any, constraints: Any = ()) -> Model:
@@ -97,7 +118,16 @@ def compile(model: Model | Callable[..., Model], *, options: Options | None = No
     """
     if isinstance(model, Model):
         return jax.jit(lambda **values: model.solve(options=options, **values))
-    return jax.jit(lambda **values: model(**values).solve(options=options))
+    if not callable(model):
+        raise ValueError(f"model must be a Model or a function that makes one, got {type(model).__name__}.")
+
+    def solved(**values):
+        made = model(**values)
+        if not isinstance(made, Model):
+            raise ValueError(f"The function must make a Model (gp.minimize, gp.maximize), got {type(made).__name__}.")
+        return made.solve(options=options)
+
+    return jax.jit(solved)
 
 
 # ----------------------------------------------------------------------------- checks
@@ -152,12 +182,15 @@ def _logarithms(model: Model, values: dict) -> dict:
             + (f" {', '.join(unknown)} unknown" if unknown else "")
             + "."
         )
+    logs = {}
     for name, shape in shapes.items():
-        if np.shape(values[name]) != shape:
-            raise ValueError(f"The parameter {name} has shape {np.shape(values[name])}, expected {shape}.")
-        if not is_traced(values[name]) and np.any(~(np.asarray(values[name]) > 0)):
-            raise ValueError(f"The parameter {name} must be positive, got {values[name]}.")
-    return {name: jnp.log(values[name]).reshape(-1) for name in shapes}
+        (value,) = floating(**{name: values[name]})
+        if value.shape != shape:
+            raise ValueError(f"The parameter {name} has shape {value.shape}, expected {shape}.")
+        if not is_traced(value) and not np.all((np.asarray(value) > 0) & np.isfinite(value)):
+            raise ValueError(f"The parameter {name} must be positive and finite, got {value}.")
+        logs[name] = jnp.log(value).reshape(-1)
+    return logs
 
 
 def _arrays(model: Model, logs: dict) -> tuple:

@@ -10,14 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from convexjax.gp.arrays import elementwise
-from convexjax.gp.terms import Symbol, Term, is_traced
+from convexjax.gp.terms import NotGeometricError, Symbol, Term, is_traced
 
 # Products and powers of posynomials with more terms than this get a variable of their own instead of being multiplied.
 MOST_TERMS = 100
-
-
-class NotGeometricError(ValueError, TypeError):
-    """What was written is no geometric program."""
 
 
 class Posynomial:
@@ -122,6 +118,8 @@ class Posynomial:
         other = as_posynomial(other)
         text = f"{self} == {other}"
         for side in (self, other):
+            if not side.terms:
+                raise NotGeometricError(f"{text}: a monomial is positive and cannot be 0.")
             if len(side.terms) > 1 or side._auxiliary():
                 raise NotGeometricError(f"{text}: only monomials may be equal{side._second_term()}. Use <=.")
         return Constraint(self / other, text, is_equation=True)
@@ -183,8 +181,12 @@ def as_posynomial(value: Any) -> Posynomial:
         raise NotGeometricError(f"{value.text} is a constraint; chains like a <= b <= c are two constraints.")
     if is_traced(value):
         return Posynomial([Term(jnp.log(value), {})])
+    if isinstance(value, str):
+        raise NotGeometricError(f"{value!r} is no number, variable or posynomial.")
     try:
         number = float(value)
+    except OverflowError:
+        raise NotGeometricError("A coefficient is too large for a number of float64.") from None
     except (TypeError, ValueError):
         raise NotGeometricError(f"{value!r} is no number, variable or posynomial.") from None
     if number < 0 or not math.isfinite(number):

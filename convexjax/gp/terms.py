@@ -7,6 +7,10 @@ from typing import Any
 import jax
 
 
+class NotGeometricError(ValueError, TypeError):
+    """What was written is no geometric program."""
+
+
 @dataclass(eq=False, frozen=True)
 class Symbol:
     """A variable or a parameter. An auxiliary variable stands for an upper bound of the posynomials `bounds`."""
@@ -55,6 +59,9 @@ class Term:
 
 
 def _without_zeros(powers: dict) -> dict:
+    for symbol, power in powers.items():
+        if not is_traced(power) and not math.isfinite(power):
+            raise NotGeometricError(f"The exponent of {symbol.name} overflows.")
     return {symbol: power for symbol, power in powers.items() if is_traced(power) or power != 0}
 
 

@@ -21,18 +21,26 @@ def parameter(name: str, shape: int | tuple = (), units: str = "") -> Any:
 
 def variables(names: str, units: str = "") -> list:
     """Several scalar variables, names separated by spaces."""
-    return [variable(name, units=units) for name in names.split()]
+    return [variable(name, units=units) for name in _separate(names)]
 
 
 def parameters(names: str, units: str = "") -> list:
     """Several scalar parameters, names separated by spaces."""
-    return [parameter(name, units=units) for name in names.split()]
+    return [parameter(name, units=units) for name in _separate(names)]
+
+
+def _separate(names: str) -> list:
+    if not isinstance(names, str) or not names.split():
+        raise ValueError(f"names must be a string of names separated by spaces, got {names!r}.")
+    return names.split()
 
 
 def _symbols(name: str, shape, units: str, is_parameter: bool):
     if not isinstance(name, str) or not name:
         raise ValueError(f"A name must be a string that is not empty, got {name!r}.")
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    if not all(isinstance(size, int | np.integer) and size >= 0 for size in shape):
+        raise ValueError(f"The shape of {name} must be an integer or a tuple of them, none negative, got {shape}.")
     array = np.empty(shape, object)
     for position, index in enumerate(np.ndindex(shape)):
         label = f"{name}[{','.join(map(str, index))}]" if shape else name

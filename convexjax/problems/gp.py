@@ -143,10 +143,13 @@ def _segments(segment_ids, num_terms: int) -> np.ndarray:
 def _layout(segments, equalities, positions, shape, dtype) -> tuple[Layout, Pattern | None, Terms]:
     m = int(segments.max(initial=0))
     is_equation = np.zeros(m + 1, bool)
-    for i in equalities:
-        if not 1 <= int(i) <= m:
+    chosen = np.asarray(equalities)
+    if chosen.size and (chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer)):
+        raise ValueError(f"equalities must be a sequence of integers, numbers of constraints, got {equalities!r}.")
+    for i in chosen.tolist():
+        if not 1 <= i <= m:
             raise ValueError(f"equalities has {i}; the constraints are 1 to {m}.")
-        is_equation[int(i)] = True
+        is_equation[i] = True
     sizes = np.bincount(segments)
     several = np.flatnonzero(is_equation & (sizes > 1))
     if several.size:
