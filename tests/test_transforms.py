@@ -17,7 +17,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import convexjax as cj
-from convexjax import Status, batches, compilation, solver
+from convexjax import Status, batches, compilation
 
 INF, NAN = np.inf, np.nan
 INFEASIBLE, UNBOUNDED = Status.PRIMAL_INFEASIBLE, Status.DUAL_INFEASIBLE
