@@ -9,7 +9,8 @@
     print(volume(walls=200.0, floor=50.0))
 
 Posynomials are sums of terms `c x1**a1 x2**a2 ...` with c > 0. What is not a geometric program is refused where it is
-written. Coefficients and exponents may be traced JAX values; a compiled model is a JAX function of its parameters.
+written. Coefficients and exponents may be traced JAX values (arrays of them to the right of variables, `x * c`); a
+compiled model is a JAX function of its parameters.
 """
 
 from convexjax.gp.arrays import Array
