@@ -1,0 +1,4 @@
+"""Doors to other libraries. Each module imports its library, an extra, only when it is itself imported:
+
+- `convexjax.interop.cvxpy`: solve problems of CVXPY, or make JAX functions of them.
+"""
