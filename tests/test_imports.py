@@ -100,11 +100,7 @@ def test_imports_are_dependencies(file):
     dependencies = {requirement.split(">")[0] for requirement in project["dependencies"]}
     # NumPy and SciPy come with JAX.
     # Extras, imported where a function asks for it.
-    known = (
-        {"convexjax", "numpy", "scipy", "lineax", "matplotlib", "cvxpy", "highspy"}
-        | dependencies
-        | sys.stdlib_module_names
-    )
+    known = {"convexjax", "numpy", "scipy", "lineax", "matplotlib", "cvxpy"} | dependencies | sys.stdlib_module_names
     assert {name.split(".")[0] for name in imported_modules(file)} <= known
 
 

@@ -15,11 +15,12 @@ import numpy as np
 
 from convexjax.compilation import quick_jit
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
+from convexjax.cones.base import Cone
 from convexjax.linear_algebra import static
 from convexjax.options import Options
 from convexjax.problems.conic import solve_conic
 from convexjax.problems.qp import solve_qp
-from convexjax.solution import Solution
+from convexjax.solution import Info, Solution
 
 
 @jax.tree_util.register_dataclass
@@ -55,9 +56,10 @@ class ConeForm:
     @property
     def cones(self) -> tuple:
         """Those below the linear rows."""
-        cones = [SecondOrder(size) for size in self.second_order] + [PSD(side) for side in self.semidefinite]
+        cones: list[Cone] = [SecondOrder(size) for size in self.second_order]
+        cones += [PSD(side) for side in self.semidefinite]
         cones += [Exponential(self.exponential)] if self.exponential else []
-        return (*cones, Power(np.array(self.power))) if self.power else tuple(cones)
+        return (*cones, Power(jnp.array(self.power))) if self.power else tuple(cones)
 
     @property
     def num_rows(self) -> int:
@@ -117,7 +119,7 @@ def _solve_linear_rows(form: ConeForm, P, q, A, b, options: Options, guess) -> S
             z_ub=dual(*upper),
             objective=None,
             status=None,
-            info=None,
+            info=Info(num_iters=None, primal_residual=None, dual_residual=None, gap=None),
         )
     solution = solve_qp(
         P, q, A[p:], b[general], A[:p], b[:p], side(-1, *lower), side(1, *upper), options=options, warm_start=warm_start

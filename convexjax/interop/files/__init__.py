@@ -1,8 +1,8 @@
-"""Problem files: `read` one, and `solve` what it holds.
+"""Problem files: `read` one, `solve` what it holds, `write` a program.
 
 | format | what it holds | extension |
 |---|---|---|
-| MPS, QPS | linear and quadratic programs (the extra `files`: read by HiGHS) | .mps .qps |
+| MPS, QPS | linear and quadratic programs | .mps .qps |
 | SDPA | semidefinite programs, sparse format | .dat-s |
 | CBF | conic programs, versions 1 to 3 | .cbf |
 | NumPy | quadratic, conic and geometric programs as arrays (`numpy_file.py`) | .npz |
@@ -17,5 +17,6 @@ from convexjax.interop.files.programs import (
     SemidefiniteProgram,
 )
 from convexjax.interop.files.reading import FileError, read
+from convexjax.interop.files.writing import write
 
-__all__ = ["ConicProgram", "FileError", "GeometricProgram", "QuadraticProgram", "SemidefiniteProgram", "read"]
+__all__ = ["ConicProgram", "FileError", "GeometricProgram", "QuadraticProgram", "SemidefiniteProgram", "read", "write"]

@@ -6,11 +6,12 @@
 |---|---|---|
 | qp | P, A sparse; q, l, u, lb, ub, and r or 0 | minimise 1/2 x'Px + q'x + r subject to l <= Ax <= u, lb <= x <= ub |
 | conic | A sparse; c, b, cone_z, cone_l, cone_q, cone_s, cone_e, cone_p, r or 0 | c'x + r, Ax + s = b, s in cones |
-| gp | E, logc, posy, is_eq | as in `solve_gp` |
+| gp | E sparse; logc, posy, is_eq | as in `solve_gp` |
 """
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,16 @@ from convexjax.interop.files.programs import ConicProgram, GeometricProgram, Qua
 from convexjax.interop.files.reading import FileError, content, stem
 
 # What numpy.load raises for bytes that are no archive.
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+)
 
 
 class _Fields(dict):
@@ -70,9 +80,9 @@ class _Fields(dict):
             raise self.error(f"{name} must be positive integers.")
         return values.astype(int).tolist()
 
-    def matrix(self, name: str, columns: int):
-        shape = self.counts(f"{name}_shape") if self.get(f"{name}_shape", np.ones(1)).all() else [0, columns]
-        if len(shape) != 2 or shape[1] != columns:
+    def matrix(self, name: str, columns: int | None):
+        shape = self.finite(f"{name}_shape").astype(int).tolist()
+        if len(shape) != 2 or min(shape) < 0 or (columns is not None and shape[1] != columns):
             raise self.error(f"{name} must have {columns} columns, got shape {shape}.")
         indices, starts = (self.vector(f"{name}_{part}") for part in ("indices", "indptr"))
         try:
@@ -134,16 +144,20 @@ def _conic(fields: _Fields, name: str):
 
 def _geometric(fields: _Fields, name: str) -> GeometricProgram:
     coefficients = fields.finite("logc")
-    exponents = fields.get("E", np.zeros(0))
-    if exponents.ndim != 2 or exponents.shape[0] != coefficients.size or exponents.dtype.kind not in "iuf":
+    exponents = fields.matrix("E", None)
+    if exponents.shape[0] != coefficients.size:
         raise fields.error(f"E must have a row for each of {coefficients.size} terms, got shape {exponents.shape}.")
     posynomials = fields.vector("posy", coefficients.size)
-    if posynomials.dtype.kind not in "iu":
-        raise fields.error("posy must be integers.")
-    is_eq = fields.vector("is_eq")
+    if posynomials.dtype.kind not in "iu" or not np.array_equal(
+        np.unique(posynomials), np.arange(posynomials.max() + 1)
+    ):
+        raise fields.error("posy must be integers 0, 1, 2, ..., each with at least one term.")
+    is_eq = fields.vector("is_eq", int(posynomials.max()) + 1)
+    if np.any(np.bincount(posynomials)[is_eq != 0] > 1) or is_eq[0]:
+        raise fields.error("is_eq may mark constraints of one term only.")
     return GeometricProgram(
         name=name,
-        exponents=exponents.astype(float),
+        exponents=exponents,
         log_coefficients=coefficients,
         posynomials=posynomials,
         equalities=tuple(np.flatnonzero(is_eq).tolist()),

@@ -50,8 +50,10 @@ class QuadraticProgram:
         solution = solve_qp(
             sign * self.P.toarray() if self.P.nnz else None,
             sign * self.q,
-            *((G, h) if h.size else (None, None)),
-            *((A[equal], self.l[equal]) if equal.any() else (None, None)),
+            G=G if h.size else None,
+            h=h if h.size else None,
+            A=A[equal] if equal.any() else None,
+            b=self.l[equal] if equal.any() else None,
             lb=bound(self.lb),
             ub=bound(self.ub),
             options=options,

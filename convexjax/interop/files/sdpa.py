@@ -11,6 +11,8 @@ import scipy.sparse as sp
 from convexjax.interop.files.programs import SemidefiniteProgram
 from convexjax.interop.files.reading import FileError, lines, stem
 
+# A larger block is a slip of the pen, for which no memory shall be asked.
+LARGEST = 100_000
 PUNCTUATION = re.compile(r"[,(){}]")
 
 
@@ -26,8 +28,8 @@ def read(path: Path) -> SemidefiniteProgram:
     n = _sizes(path, rows[0], 1, "the number of variables")[0]
     num_blocks = _sizes(path, rows[1], 1, "the number of blocks")[0]
     sizes = _sizes(path, rows[2], num_blocks, "the sizes of the blocks")
-    if n < 1 or num_blocks < 1 or 0 in sizes:
-        raise FileError(path, "the numbers of variables and blocks, and their sizes, must not be zero.", rows[2][0])
+    if n < 1 or num_blocks < 1 or 0 in sizes or max(map(abs, sizes)) > LARGEST:
+        raise FileError(path, f"variables, blocks and their sizes must be positive, sizes <= {LARGEST}.", rows[2][0])
     c, first = _vector(path, rows, 3, n)
     entries: list[list] = [[] for _ in sizes]
     for row in rows[first:]:
@@ -43,7 +45,7 @@ def _sizes(path, row, count: int, what: str) -> list[int]:
     words = PUNCTUATION.sub(" ", line).split()
     try:
         return [_integer(word) for word in words[:count]] if len(words) >= count else _fail()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise FileError(path, f"expected {what}, {count} integers, got {line.strip()[:60]!r}.", number) from None
 
 
