@@ -133,7 +133,7 @@ RANGES
  RNG E1 2 E2 -3
  RNG L1 5 G1 -6
 BOUNDS
- UP BND A -1
+ UP BND A 1
  MI BND B
  UP BND B 3
  FX BND C 0.5
@@ -166,6 +166,12 @@ def test_mps_means_what_highs_reads(text, tmp_path):
         (sp.tril(program.P).toarray(), lower.toarray()),
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_negative_upper_bound_alone_leaves_no_lower_one(tmp_path):
+    """As CPLEX and Gurobi read it; HiGHS keeps zero, which makes the program infeasible."""
+    program = read(put(tmp_path, "p.mps", MORE.replace("UP BND A 1", "UP BND A -1")))
+    assert (program.lb[0], program.ub[0]) == (-np.inf, -1.0)
 
 
 def test_sdpa(tmp_path):
