@@ -155,6 +155,7 @@ def test_mps_means_what_highs_reads(text, tmp_path):
     assert highs.readModel(str(path)) != highspy.HighsStatus.kError
     lp, hessian = highs.getModel().lp_, highs.getModel().hessian_
     lower = sp.csc_array((np.array(hessian.value_), np.array(hessian.index_), np.array(hessian.start_)))
+    A = sp.csc_array(tuple(np.array(part) for part in (lp.a_matrix_.value_, lp.a_matrix_.index_, lp.a_matrix_.start_)))
     for ours, theirs in (
         (program.q, lp.col_cost_),
         (program.lb, lp.col_lower_),
@@ -162,7 +163,7 @@ def test_mps_means_what_highs_reads(text, tmp_path):
         (program.l, lp.row_lower_),
         (program.u, lp.row_upper_),
         (program.constant, lp.offset_),
-        (program.A.data, lp.a_matrix_.value_),
+        (program.A.toarray(), A.toarray()),
         (sp.tril(program.P).toarray(), lower.toarray()),
     ):
         np.testing.assert_array_equal(ours, theirs)

@@ -2,4 +2,5 @@
 
 - `convexjax.interop.cvxpy`: solve problems of CVXPY, or make JAX functions of them.
 - `convexjax.interop.files`: read, solve and write problem files.
+- `convexjax.interop.scipy`: `linprog` and `nnls` as JAX functions.
 """
