@@ -9,8 +9,8 @@ import numpy as np
 from convexjax.learn.kernels import Kernel, Linear, Precomputed
 from convexjax.problems.arguments import floating, require_given, require_shape
 
-# Most samples with which "auto" stores and factorises the kernel matrix, and the size of working sets.
-DENSE_SAMPLES, WORKING_SET = 1000, 256
+# Most samples with which "auto" factorises the kernel matrix, and the size of working sets.
+DENSE_SAMPLES, WORKING_SET = 200, 256
 
 
 def require_loss(loss, plain):
@@ -112,9 +112,9 @@ def form(X, kernel, missing, intercept, method, memory) -> tuple:
     linear = kernel is None or isinstance(kernel, Linear)
     m, low_rank = X.shape[0], linear and X.shape[1] <= X.shape[0]
     block = 0
-    if method == "working_set" or (method == "auto" and not low_rank and m > DENSE_SAMPLES):
-        if not intercept:
-            raise ValueError('method "working_set" wants intercept=True.')
+    if method == "working_set" and not intercept:
+        raise ValueError('method "working_set" wants intercept=True.')
+    if method == "working_set" or (method == "auto" and intercept and not low_rank and m > DENSE_SAMPLES):
         low_rank = False
         # rows that are kept, new ones, and those as a product before the kernel is applied
         entries = memory / X.dtype.itemsize / 2.5

@@ -20,7 +20,7 @@ from jax.scipy.linalg import cho_solve
 from convexjax.gram import over_rows
 
 # Samples whose part of a kernel matrix that is too large to be stored is checked to be positive semidefinite.
-CHECKED = 500
+CHECKED = 1000
 
 
 @jax.tree_util.register_dataclass

@@ -53,10 +53,10 @@ def fit(
         class_weight: (2,), factors of c_i by class, smaller label first; "balanced" for m / (2 m_class).
         intercept: whether there is a b; it is not penalised.
         missing: "status" (NaN in X or y gives NUMERICAL_ERROR) or "drop" (such rows are left out).
-        tolerance: of the duality gap, relative to the objective. None: 1e-8 (float32 and working sets: 1e-5).
+        tolerance: of the duality gap, relative to the objective. None: 1e-8 (float32: 1e-5).
         method: "interior_point", O(m p^2) an iteration without, O(m^3) with a kernel (`newton.py`); "working_set",
-            which never stores the kernel matrix (`working_set.py`); "auto" takes that for kernels (and p > m) from
-            1000 samples.
+            which never stores the kernel matrix (`working_set.py`); "auto" takes that for kernels (and p > m) with
+            more than 200 samples and an intercept.
         memory: bytes for rows of the kernel matrix in working sets.
 
     Returns:

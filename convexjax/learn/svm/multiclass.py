@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
+from convexjax.learn.svm.arguments import DENSE_SAMPLES
 from convexjax.learn.svm.machines import fit
 from convexjax.learn.svm.model import SVMModel, decision_function
 from convexjax.problems.arguments import floating, require_shape
@@ -77,9 +78,12 @@ def fit_multiclass(X: ArrayLike, y: ArrayLike, *, strategy: str = "one_vs_one", 
         return fit(X[rows], signs, sample_weight=weights[rows] * counted, **how)
 
     arrays = jnp.asarray(rows, jnp.int32), jnp.asarray(signs, X.dtype), jnp.asarray(counted, X.dtype)
-    # a batch whose kernel matrices or rows fit into a cache, one batch after the other
-    entries = rows.shape[1] * max(X.shape[1], rows.shape[1] if how.get("kernel") is not None else 0)
-    machines = jax.lax.map(machine, arrays, batch_size=int(np.clip(BATCH_ENTRIES // entries, 1, len(rows))))
+    # a batch whose kernel matrices or rows fit into a cache, one batch after the other; working sets gain nothing in
+    # batches
+    size, with_kernel = rows.shape[1], how.get("kernel") is not None
+    entries = size * max(X.shape[1], size if with_kernel else 0)
+    batch = 1 if with_kernel and size > DENSE_SAMPLES else int(np.clip(BATCH_ENTRIES // entries, 1, len(rows)))
+    machines = jax.lax.map(machine, arrays, batch_size=batch)
     machines = replace(machines, classes=None)
     known = jnp.asarray(classes, jnp.int32 if classes.dtype.kind in "biu" else None)
     index = lambda v: None if v is None else jnp.asarray(v, jnp.int32)

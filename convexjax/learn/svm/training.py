@@ -19,8 +19,6 @@ from convexjax.solution import Status
 
 # Entries of X from which the run takes longer than the compilation.
 LARGE = 1_000_000
-# Default tolerance with working sets.
-LOOSE = 1e-5
 
 
 @jax.tree_util.register_dataclass
@@ -47,7 +45,7 @@ def _machine(X, labelled, weights, class_factors, parameters, tolerance, kernel,
     y, classes = labelled if separates else (labelled, None)
     X, y, weights, fine = clean(X, y, weights, how.drop)
     default = DEFAULT_TOLERANCES[X.dtype.name][0]
-    tolerance = jnp.where(tolerance > 0, tolerance, max(default, LOOSE) if how.block else default)
+    tolerance = jnp.where(tolerance > 0, tolerance, default)
     live = weights > 0
     if separates:
         y, classes, two = _two_classes(y, classes, live)
