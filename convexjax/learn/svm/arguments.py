@@ -32,8 +32,13 @@ def strength(gamma, C) -> tuple:
     if gamma is None:
         return C, 1
     (gamma,) = floating(gamma=gamma)
-    require((gamma > 0) & (gamma < jnp.inf), "gamma must be positive and finite", gamma)
+    require(gamma > 0, "gamma must be positive", gamma)
     return gamma / 2, 2
+
+
+def is_infinite(C) -> bool:
+    """Whether C is known to be inf."""
+    return not isinstance(C, jax.core.Tracer) and np.ndim(C) == 0 and bool(np.isposinf(C))
 
 
 def checked(X, y, weights, missing, tolerance, two_classes=False, **scalars) -> list:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from convexjax.learn.kernels import Kernel
-from convexjax.learn.svm.arguments import checked, class_factors, form, require, require_loss, strength
+from convexjax.learn.svm.arguments import checked, class_factors, form, is_infinite, require, require_loss, strength
 from convexjax.learn.svm.model import SVMModel
 from convexjax.learn.svm.training import Setting, train
 from convexjax.problems.arguments import require_given
@@ -46,7 +46,7 @@ def fit(
     Arguments:
         X: (m, p).
         y: (m,), two labels. If y is traced they must be -1 and 1 (or any two others that are both there).
-        gamma, C: positive, one of them.
+        gamma, C: positive, one of them. inf, if it is known now: a hard margin, u = 0, by the interior point.
         kernel: of `learn.kernels`; None for a linear machine.
         loss: "hinge", or "squared_hinge" with u_i^2 in the place of u_i.
         sample_weight: (m,), nonnegative factors of c_i; samples of weight zero are left out.
@@ -61,9 +61,11 @@ def fit(
 
     Returns:
         `SVMModel`. SOLVED: no (w, b) has an objective lower by more than `gap`, relative. ALMOST_SOLVED: the gap is at
-        most 1e-5 (float32: 1e-3). NUMERICAL_ERROR: NaN or infinite data, negative weights, labels that are not two (in
-        traced y). NONCONVEX: the kernel matrix is not positive semidefinite, and no claim is made (add a multiple of
-        the identity to the kernel matrix, or choose another kernel). MAX_ITERATIONS: no claim.
+        most 1e-5 (float32: 1e-3). PRIMAL_INFEASIBLE: there is no hard margin; `dual` are the weights of a point in the
+        convex hulls of both classes, with sum 1 in each. NUMERICAL_ERROR: NaN or infinite data, negative weights,
+        labels that are not two (in traced y). NONCONVEX: the kernel matrix is not positive semidefinite, and no claim
+        is made (add a multiple of the identity to the kernel matrix, or choose another kernel). MAX_ITERATIONS: no
+        claim.
 
     Raises:
         ValueError: shapes that do not fit; gamma, C or weights that are known now and not positive; one class only.
@@ -81,8 +83,11 @@ def fit(
     """
     require_loss(loss, "hinge")
     C, factor = strength(gamma, C)
+    hard = is_infinite(C)
+    C = 1.0 if hard else C
     X, y, weights, tolerance, C = checked(X, y, sample_weight, missing, tolerance, two_classes=True, C=C)
-    how = Setting(loss, *form(X, kernel, missing, intercept, method, memory))
+    method = "interior_point" if hard else method
+    how = Setting("hard" if hard else loss, *form(X, kernel, missing, intercept, method, memory))
     model = train(X, y, weights, class_factors(class_weight, X.dtype), (C,), tolerance, kernel, how)
     return replace(model, objective=factor * model.objective)
 

@@ -41,7 +41,7 @@ def train(X, labelled, weights, class_factors, parameters, tolerance, kernel, ho
 
 
 def _machine(X, labelled, weights, class_factors, parameters, tolerance, kernel, how: Setting) -> SVMModel:
-    separates = how.kind in ("hinge", "squared_hinge", "nu")
+    separates = how.kind in ("hinge", "squared_hinge", "hard", "nu")
     y, classes = labelled if separates else (labelled, None)
     X, y, weights, fine = clean(X, y, weights, how.drop)
     default = DEFAULT_TOLERANCES[X.dtype.name][0]
@@ -67,6 +67,7 @@ def _machine(X, labelled, weights, class_factors, parameters, tolerance, kernel,
     else:
         found = solver.by_interior_point(dual, operator, tolerance)
     a, b, beta, status = found.a, found.b, dual.beta(found.a), found.status
+    square, objective, gap = found.square, found.objective, found.gap
     if not how.linear and not kernel.is_convex:
         fine_kernel = is_convex(jax.lax.stop_gradient(operator))
         status = jnp.where(fine_kernel, status, jnp.int32(Status.NONCONVEX))
@@ -78,9 +79,16 @@ def _machine(X, labelled, weights, class_factors, parameters, tolerance, kernel,
         smaller = jnp.minimum(*(jnp.sum(jnp.where(side, weights, 0)) for side in (y > 0, y < 0)))
         excess = parameters[0] * jnp.sum(weights) > 2 * smaller * (1 + 10 * jnp.finfo(X.dtype).eps)
         status = jnp.where(excess, jnp.int32(Status.PRIMAL_INFEASIBLE), status)
-        fine = fine & (proper | excess)
-    size = found.square / rho**2 if how.kind == "nu" else found.square
-    margin = jnp.where(size > 0, jax.lax.rsqrt(jnp.where(size > 0, size, 1)), jnp.inf)
+        fine, square = fine & (proper | excess), square / rho**2
+    if how.kind == "hard":
+        # the hulls' nearest points; the machine has their difference as normal and half its square as margin
+        proper = square > 0
+        rho = jnp.where(proper, square, 1) / 2
+        gap, status = hard_margin(dual, operator, found, tolerance)
+        scale = jnp.where(status == Status.PRIMAL_INFEASIBLE, 1, rho)
+        a, b, beta, square = a / scale, b / scale, beta / scale, square / scale**2
+        objective = square / 2
+    margin = jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), jnp.inf)
     coef = beta @ rows if how.linear else None
     b = b if coef is None else b - mean @ coef
     fill = lambda v: None if v is None else jnp.where(fine, v, jnp.nan)
@@ -93,8 +101,8 @@ def _machine(X, labelled, weights, class_factors, parameters, tolerance, kernel,
         beta=fill(beta),
         support=beta != 0,
         margin=fill(margin),
-        objective=fill(found.objective),
-        gap=fill(found.gap),
+        objective=fill(objective),
+        gap=fill(gap),
         status=jnp.where(fine, status, jnp.int32(Status.NUMERICAL_ERROR)),
         num_iters=found.num_iters,
         classes=classes,
@@ -116,6 +124,34 @@ def _operator(rows, kernel, how: Setting):
     return Dense((K + K.T) / 2)
 
 
+def hard_margin(dual: BoxDual, operator, found: solver.Found, tolerance) -> tuple[jax.Array, jax.Array]:
+    """(gap, status) of a hard margin by the points of the two hulls, |w| apart: no machine has |w| smaller than that of
+    2 w / |w|^2, and w divided by its smallest score separates."""
+    dual, operator, a, b = jax.lax.stop_gradient((dual, operator, found.a[0], found.b))
+    y, live = dual.sign[0], dual.u[0] > 0
+    if dual.intercept:
+        total = jnp.where(y > 0, jnp.sum(jnp.where(y > 0, a, 0)), jnp.sum(jnp.where(y > 0, 0, a)))
+    else:
+        total = jnp.sum(a) / 2
+    w = operator.compress(y * a / jnp.where(total > 0, total, 1))
+    f = operator.scores(w)
+    square = operator.square(w, f)
+    if dual.intercept:
+        # in the middle between the classes
+        lowest = jnp.min(jnp.where(live & (y > 0), f, jnp.inf))
+        highest = jnp.max(jnp.where(live & (y < 0), f, -jnp.inf))
+        b = -(lowest + highest) / 2
+    least = jnp.min(jnp.where(live, y * (f + b), jnp.inf))
+    ratio = 2 * least / jnp.where(square > 0, square, 1)
+    gap = jnp.where((least > 0) & (square > 0), jnp.maximum(1 - ratio * ratio, 0), 1)
+    _, looser, infeasible = DEFAULT_TOLERANCES[gap.dtype.name]
+    status = jnp.where(gap <= jnp.maximum(tolerance, looser), Status.ALMOST_SOLVED, Status.MAX_ITERATIONS)
+    status = jnp.where(gap <= tolerance, Status.SOLVED, status)
+    touching = (least <= 0) & (square <= infeasible * operator.largest())
+    status = jnp.where(touching, Status.PRIMAL_INFEASIBLE, status)
+    return gap, jnp.where(jnp.isfinite(gap + square), status, Status.NUMERICAL_ERROR).astype(jnp.int32)
+
+
 def _two_classes(y, classes, live):
     """(y with -1 and 1, the labels, whether there are two with samples of positive weight)."""
     if classes is None:
@@ -131,6 +167,10 @@ def _dual(y, weights, parameters, how: Setting) -> BoxDual:
     m, dtype = y.shape[0], y.dtype
     one, zero = jnp.ones((1, m), dtype), jnp.zeros((), dtype)
     e = jnp.zeros(2, dtype)
+    if how.kind == "hard":
+        # the nearest points of the convex hulls of the two classes, each with weights of sum 1
+        there = jnp.where(weights > 0, 2 * one, 0)
+        return BoxDual(y[None], 0 * one, there, 0 * one, e.at[1].set(2), intercept=how.intercept, total=True)
     if how.kind in ("nu", "one_class"):
         amount = parameters[0] * jnp.sum(weights)
         if how.kind == "nu":

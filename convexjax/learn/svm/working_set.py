@@ -99,7 +99,8 @@ def solve(problem: Problem, row_block, m: int, q: int, tolerance: jax.Array, sta
         end = within(K, d[index], F[index], start, low, high)[0]
         change = end - start
         of_samples = change[:half] @ old_rows + change[half:] @ new_rows
-        v = v.at[index].add(change)
+        # what reaches a bound is there exactly
+        v = v.at[jnp.where(single, index, n)].set(end, mode="drop")
         moved = jnp.zeros(n, v.dtype).at[index].add(change)
         F = F - jnp.tile(of_samples, copies) - d * moved
         b, _, _ = bias(problem, v, F)
