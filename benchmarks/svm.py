@@ -309,6 +309,44 @@ def relevance(steps: int = 30) -> Rows:
     ]
 
 
+# ----------------------------------------------------------------------------- a network
+
+
+def head(steps: int = 60, width: int = 8) -> Rows:
+    """A machine as the last layer of a network: features tanh(W x + c) learnt by the gradient of a validation loss
+    through the solution of the machine. The classes are the inside and the outside of a disc."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from convexjax import learn
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2400, 2))
+    y = np.where((X**2).sum(1) < 1.4, 1.0, -1.0)
+    train, other, rest = slice(0, 200), slice(200, 400), slice(400, None)
+
+    with jax.enable_x64(True):
+        features = lambda weights, X: jnp.tanh(X @ weights["W"] + weights["c"])
+        machine = lambda weights: learn.svm.fit(features(weights, X[train]), y[train], C=1.0)
+        scores = lambda weights, part: learn.svm.decision_function(machine(weights), features(weights, X[part]))
+
+        def loss(weights):
+            return jnp.mean(jax.nn.softplus(-2 * jnp.asarray(y[other]) * scores(weights, other)))
+
+        wrong = lambda scores: f"{np.mean(np.asarray(scores) * y[rest] <= 0):.4f}"
+        start = {"W": jnp.asarray(rng.normal(size=(2, width))), "c": jnp.asarray(0.1 * rng.normal(size=width))}
+        tune = jax.jit(lambda start: learn.validation.tune(loss, start, optimizer=optax.adam(0.1), steps=steps))
+        seconds, (learnt, _) = timed(lambda: tune(start), 1)
+        plain = learn.svm.fit(X[train], y[train], C=1.0)
+        return [
+            ["features", "test error", "seconds"],
+            ["the two columns", wrong(learn.svm.decision_function(plain, X[rest])), ""],
+            [f"{width} random ones", wrong(scores(start, rest)), ""],
+            [f"{width} learnt in {steps} steps", wrong(scores(learnt, rest)), f"{seconds:.2f}"],
+        ]
+
+
 # ----------------------------------------------------------------------------- scaling
 
 

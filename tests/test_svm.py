@@ -250,10 +250,15 @@ def test_errors():
         (lambda: svm.fit_nu(X, Y, nu=1.5), "nu must be"),
         (lambda: svm.fit_regression(X, SCORE, C=1.0, epsilon=-1.0), "epsilon"),
         (lambda: svm.decision_function(svm.fit(X, Y, C=1.0), X[:, :2]), "X has shape"),
+        (lambda: svm.fit(X, Y, C=1.0, kernel=2.0 * kernels.RBF(-0.1)), "scale of RBF must be nonnegative"),
+        (lambda: svm.fit(X, Y, C=1.0, kernel=kernels.Laplacian(np.ones(2))), "one for each of 3 columns"),
+        (lambda: svm.fit(X[:1], Y[:1], C=1.0), "1 different labels"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):
             call()
+    with pytest.raises(TypeError, match="expected numbers"):
+        svm.fit(X, np.where(Y > 0, "yes", "no"), C=1.0)
 
 
 def test_statuses():
@@ -266,6 +271,9 @@ def test_statuses():
     of_traced = jax.jit(lambda y: svm.fit(X, y, C=1.0).status)
     assert of_traced(jnp.ones(M)) == of_traced(jnp.arange(float(M))) == Status.NUMERICAL_ERROR
     assert svm.fit(X, Y, C=1.0, kernel=kernels.Sigmoid(1.0, -1.0)).status == Status.NONCONVEX
+    of_scale = jax.jit(lambda scale: svm.fit(X, Y, C=1.0, kernel=kernels.RBF(scale)).status)
+    assert of_scale(0.3) == Status.SOLVED
+    assert of_scale(-0.3) == Status.NUMERICAL_ERROR
 
 
 def test_hard_data():

@@ -77,6 +77,8 @@ def signs(y) -> tuple:
     if isinstance(y, jax.core.Tracer):
         raise ValueError("y is traced, expected labels that are known now.")
     values = np.asarray(y)
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"y holds {values.dtype}, expected numbers; for names pass a comparison such as y == 'yes'.")
     classes = np.unique(values[np.isfinite(values)] if values.dtype.kind == "f" else values)
     if classes.size != 2:
         raise ValueError(f"y holds {classes.size} different labels, expected 2 (for more: fit_multiclass).")
@@ -112,6 +114,8 @@ def form(X, kernel, missing, intercept, method, memory) -> tuple:
         raise ValueError(f"intercept must be True or False (it is static), got {intercept!r}.")
     if kernel is not None and not isinstance(kernel, Kernel):
         raise ValueError(f"kernel must be one of learn.kernels, got {type(kernel).__name__}; see kernels.Function.")
+    if kernel is not None:
+        kernel.check(X.shape[1])
     if isinstance(kernel, Precomputed):
         require_shape("X", X, (X.shape[0], X.shape[0]), "the values of a precomputed kernel")
     linear = kernel is None or isinstance(kernel, Linear)

@@ -102,7 +102,8 @@ class Dense:
         return w @ f
 
     def largest(self):
-        return jnp.max(jnp.abs(jnp.diagonal(self.K)), initial=0)
+        # of all entries if it is positive semidefinite; and NaN if there is one
+        return jnp.max(jnp.abs(self.K), initial=0)
 
     def factor(self, D, intercept: bool):
         """The factor of I + S K S with S = D^(1/2)."""

@@ -73,5 +73,6 @@ def finish(dual: BoxDual, operator, point: Point, active: ActiveSet, gap, tolera
     looser = jnp.maximum(tolerance, DEFAULT_TOLERANCES[gap.dtype.name][1])
     status = jnp.where(error <= looser, jnp.int32(Status.ALMOST_SOLVED), jnp.int32(Status.MAX_ITERATIONS))
     status = jnp.where(error <= tolerance, jnp.int32(Status.SOLVED), status)
-    status = jnp.where(jnp.isfinite(error), status, jnp.int32(Status.NUMERICAL_ERROR))
+    known = jnp.isfinite(error) & jnp.isfinite(jax.lax.stop_gradient(operator).largest())
+    status = jnp.where(known, status, jnp.int32(Status.NUMERICAL_ERROR))
     return Found(a, b, rho, square, objective, error, status, count)
