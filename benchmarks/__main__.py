@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     matrices.set_defaults(solvers="convexjax_sdp,sdpa,clarabel")
     log_dets = commands.add_parser("maxdet", help="log det programs beside scikit-learn and cvxpy")
     log_dets.set_defaults(run=run_maxdet)
-    log_dets.add_argument("--variables", default="30,100", help="of the graphical lasso, separated by commas")
+    log_dets.add_argument("--variables", default="30,100,300", help="of the graphical lasso, separated by commas")
     log_dets.add_argument("--repeats", type=int, default=3)
     generated = commands.add_parser("families", help="generated programs")
     generated.set_defaults(run=run_families)
