@@ -60,8 +60,9 @@ def fit(
 
     Returns:
         `InverseCovariance`. SOLVED if the gap is at most `tolerance`; DUAL_INFEASIBLE if the objective is unbounded
-        below because a diagonal entry of S + Lambda is not positive; else MAX_ITERATIONS or NUMERICAL_ERROR. Derivatives
-        of X and of the objective in S and Lambda are those for the zeros found.
+        below because a diagonal entry of S + Lambda is not positive; else MAX_ITERATIONS or NUMERICAL_ERROR, as for
+        penalties so small that X is nearly singular. Derivatives of X and of the objective in S and Lambda are those
+        for the zeros found.
 
     Raises:
         ValueError: shapes that do not fit; S not symmetric or a negative penalty, if their numbers are known.
@@ -127,7 +128,7 @@ class State(NamedTuple):
     W: jax.Array
     value: jax.Array
     gap: jax.Array
-    count: jax.Array
+    num_iters: jax.Array
     stuck: jax.Array
 
 
@@ -147,11 +148,11 @@ def _solve(S, Lambda, tolerance, max_iters):
     def iterate(state):
         X, W, value, found = _step(*scaled, state)
         gap = relative(_gap(*scaled, X, W, value), value)
-        return State(X, W, value, gap, state.count + 1, ~found)
+        return State(X, W, value, gap, state.num_iters + 1, ~found)
 
     value = jnp.sum(jnp.diagonal(scaled[0]) + jnp.diagonal(scaled[1]))
     first = State(one, one, value, relative(_gap(*scaled, one, one, value), value), jnp.int32(0), jnp.array(False))
-    unfinished = lambda s: usable & ~(s.gap <= tolerance) & (s.count < max_iters) & ~s.stuck
+    unfinished = lambda s: usable & ~(s.gap <= tolerance) & (s.num_iters < max_iters) & ~s.stuck
     state = jax.lax.while_loop(unfinished, iterate, vary_like((scaled, tolerance, max_iters), first))
 
     X, W = d[:, None] * state.X * d, state.W / d[:, None] / d
@@ -164,7 +165,7 @@ def _solve(S, Lambda, tolerance, max_iters):
     )
     status = jnp.where(finite & ~bounded, jnp.int32(Status.DUAL_INFEASIBLE), status)
     status = jnp.where(usable & (gap <= 1.01 * tolerance), jnp.int32(Status.SOLVED), status)
-    return X, W, jnp.where(finite & ~bounded, -jnp.inf, value), gap, status, state.count
+    return X, W, jnp.where(finite & ~bounded, -jnp.inf, value), gap, status, state.num_iters
 
 
 def _gap(S, Lambda, X, W, value):
