@@ -34,8 +34,8 @@ LANCZOS_STEPS, SMALL_SIDE = 40, 60
 # In a batch, up to this side, step lengths are tried.
 TRIED_SIDE = 16
 STEPS = np.array([1.12, 0.99, 0.9, 0.8, 0.68, 0.54, 0.4, 0.24, 0.1, 0.02])
-# Least sigma while the dual residual is larger than FEASIBLE.
-FEASIBLE, SIGMA = 1e-9, 0.1
+# What a direction may miss of the equations of Z before it is refined, relative to c; by dtype.
+MISSED = {"float64": 1e-11, "float32": 1e-5}
 # Most Newton steps to a point of the central path.
 CENTRING_STEPS = 40
 # Regularisation of the Schur matrix, scaled to unit diagonal, by dtype; and steps of refinement with the matrix itself.
@@ -415,25 +415,27 @@ def newton(program: SemidefiniteProgram, point: Point, boost: jax.Array):
         those of a matrix that is nearly singular."""
         y_new = y + d.y
         missed = program.inner(_each(lambda z, dz: z + dz, Z, d.Z)) - program.c - y_new @ program.A
-        dx, dy = solve(missed, jnp.zeros_like(missing))
-        dS = program.combine(dx)
-        dZ = _each(lambda v, z, ds: _symmetric(_product(v, ds, z)), V, Z, dS)
-        more = Point(dx, dy, dS, _each(jnp.negative, dZ))
-        return jax.tree.map(lambda a, b: jnp.where(jnp.all(jnp.isfinite(dx)), a + b, a), d, more)
+
+        def again():
+            dx, dy = solve(missed, jnp.zeros_like(missing))
+            dS = program.combine(dx)
+            dZ = _each(lambda v, z, ds: -_symmetric(_product(v, ds, z)), V, Z, dS)
+            return jax.tree.map(lambda a, b: jnp.where(jnp.all(jnp.isfinite(dx)), a + b, a), d, Point(dx, dy, dS, dZ))
+
+        largest = lambda v: jnp.max(jnp.abs(v), initial=0)
+        needed = largest(missed) > MISSED[missed.dtype.name] * largest(program.c)
+        return jax.lax.cond(needed, again, lambda: d)
 
     return towards, refined, V
 
 
 def direction(
-    program: SemidefiniteProgram, point: Point, weight: jax.Array, boost: jax.Array, missing: jax.Array
+    program: SemidefiniteProgram, point: Point, weight: jax.Array, boost: jax.Array
 ) -> tuple[Point, jax.Array, jax.Array]:
-    """The corrected direction, and the primal and the dual step. `weight` is that of a log det in these units,
-    `missing` the dual residual."""
+    """The corrected direction, and the primal and the dual step. `weight` is that of a log det in these units."""
     _, _, S, Z = point
     towards, refined, V = newton(program, point, boost)
     mu, mu_log = means(program, S, Z)
-    # mu must not run ahead of the residual of Z, which M is too ill-conditioned to take away when mu is small
-    least = jnp.where(missing > FEASIBLE, SIGMA, 1e-6)
 
     # predictor and corrector are rounds of one loop, so that they are compiled once
     def round_(i, carry):
@@ -446,7 +448,7 @@ def direction(
         if 0 not in program.weights:
             ratio = jnp.maximum(moved[1] - weight, 0) / jnp.maximum(mu_log, weight)
         exponent = jnp.where(mu > 1e-6, jnp.maximum(1, 3 * jnp.minimum(p, q) ** 2), 1)
-        sigma = jnp.clip(jnp.clip(ratio, 0, 1) ** exponent, least, 0.8)
+        sigma = jnp.clip(jnp.clip(ratio, 0, 1) ** exponent, 1e-6, 0.8)
         return _each(_product, V, d.S, d.Z), sigma, d, primal, dual
 
     zeros, zero = jax.tree.map(jnp.zeros_like, point), jnp.zeros_like(mu)
@@ -469,7 +471,7 @@ def move(program: SemidefiniteProgram, weight: jax.Array, state: State, unpack) 
     """Step to the next point. A direction that is not finite, or leads nowhere, is tried again with more
     regularisation."""
     point = unpack(state.point)
-    d, primal, dual = direction(program, point, weight, state.boost, Claims(*state.claims).dual)
+    d, primal, dual = direction(program, point, weight, state.boost)
     finite = jnp.all(jnp.isfinite(d.x)) & jnp.isfinite(primal) & jnp.isfinite(dual)
     d = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0), d)
     primal, dual = _retreat(point.S, d.S, primal), _retreat(point.Z, d.Z, dual)
