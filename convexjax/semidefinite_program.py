@@ -113,7 +113,7 @@ class MatrixBlocks:
         """The part of (1) of these blocks, (n, n)."""
         count, side = self.F0.shape[:2]
         data = (V, Z, self.dense, (self.rows, self.columns, self.values), self.supports, self.cores)
-        of_block = lambda data: _schur_of_block(*data, self.width)
+        of_block = lambda own: _schur_of_block(own, self.width)
         if count == 1:
             local = of_block(jax.tree.map(lambda leaf: leaf[0], data))[None]
         elif side <= BATCHED_SIDE:
@@ -129,8 +129,9 @@ class MatrixBlocks:
         return jnp.pad(local[0], (0, 1))[place].T[place]
 
 
-def _schur_of_block(V, Z, dense, entries, supports, cores, width):
+def _schur_of_block(data, width):
     """(1) in one block, for its dense constraints, then its narrow and its sparse ones."""
+    V, Z, dense, entries, supports, cores = data
     (d, side, _), narrow = dense.shape, supports.shape[0]
     rows, columns, values = entries
     a = rows.shape[0]
