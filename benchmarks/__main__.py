@@ -103,6 +103,11 @@ def parser() -> argparse.ArgumentParser:
     machines.add_argument("--sizes", type=listed, default=["5000", "20000"], help="rows for `kernel`")
     machines.add_argument("--repeats", type=int, default=1)
     machines.add_argument("--plot", help="file to draw `scaling` in")
+    layers = commands.add_parser("cvxpy", help="problems of CVXPY as differentiable functions, beside cvxpylayers")
+    layers.set_defaults(run=run_cvxpy)
+    layers.add_argument("--names", type=listed, help="only these problems, separated by commas")
+    layers.add_argument("--lanes", type=int, default=128)
+    layers.add_argument("--repeats", type=int, default=3)
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
     add_minimize(commands.add_parser("minimize", help="convex programs given as functions, beside other solvers"))
     add_gp(commands.add_parser("gp", help="geometric programs: large ones, the test set, batches, gate networks"))
@@ -239,6 +244,13 @@ def run_maxdet(arguments: argparse.Namespace) -> None:
     print(report.aligned(maxdet.table(arguments)))
     if arguments.lanes:
         print(report.aligned(maxdet.batch(arguments.lanes, arguments.repeats)))
+
+
+def run_cvxpy(arguments: argparse.Namespace) -> None:
+    """Problems of CVXPY as functions."""
+    from benchmarks import cvxpy_functions
+
+    print(report.aligned(cvxpy_functions.table(arguments)))
 
 
 def run_families(arguments: argparse.Namespace) -> None:

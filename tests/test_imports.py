@@ -53,7 +53,9 @@ ORDER = [
     "least_squares",
     "recursive_least_squares",
     "learn",
+    "interop",
     "tour",
+    "command_line",
 ]
 # These two see everything: the public names, and the program.
 TOP = ["__init__", "__main__"]
@@ -97,9 +99,9 @@ def test_imports_point_one_way(file):
 def test_imports_are_dependencies(file):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     dependencies = {requirement.split(">")[0] for requirement in project["dependencies"]}
-    # NumPy comes with JAX.
+    # NumPy and SciPy come with JAX.
     # Extras, imported where a function asks for it.
-    known = {"convexjax", "numpy", "lineax", "matplotlib"} | dependencies | sys.stdlib_module_names
+    known = {"convexjax", "numpy", "scipy", "lineax", "matplotlib", "cvxpy"} | dependencies | sys.stdlib_module_names
     assert {name.split(".")[0] for name in imported_modules(file)} <= known
 
 
