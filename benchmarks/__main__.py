@@ -57,11 +57,13 @@ def parser() -> argparse.ArgumentParser:
     matrices.add_argument("--max-side", type=int, default=520)
     matrices.add_argument("--nodes", default="", help="max-cut on random graphs with these numbers of nodes: 100,250")
     matrices.add_argument("--lanes", type=int, default=0, help="time a batch of so many small programs, too: 512")
+    matrices.add_argument("--plot", help="file to draw the times of max-cut by nodes in")
     add_common(matrices, threads=0, repeats=1)
     matrices.set_defaults(solvers="convexjax_sdp,sdpa,clarabel")
     log_dets = commands.add_parser("maxdet", help="log det programs beside scikit-learn and cvxpy")
     log_dets.set_defaults(run=run_maxdet)
-    log_dets.add_argument("--variables", default="30,100", help="of the graphical lasso, separated by commas")
+    log_dets.add_argument("--variables", default="30,100,300", help="of the graphical lasso, separated by commas")
+    log_dets.add_argument("--lanes", type=int, default=0, help="time a batch of so many small programs, too: 512")
     log_dets.add_argument("--repeats", type=int, default=3)
     generated = commands.add_parser("families", help="generated programs")
     generated.set_defaults(run=run_families)
@@ -226,6 +228,10 @@ def run_sdp(arguments: argparse.Namespace) -> None:
 
     programs = semidefinite.programs(arguments)
     rows = compare(programs, arguments)
+    if arguments.plot:
+        nodes = {f"nodes {n}": int(n) for n in filter(None, arguments.nodes.split(","))}
+        own = [row for row in rows if row.problem in nodes]
+        plots.plot_sizes(own, nodes, arguments.plot, "nodes", f"max-cut relaxation, {report.processor()}")
     if arguments.lanes:
         print(report.aligned(semidefinite.batch(arguments.lanes, arguments.repeats)))
     raise SystemExit(any(row.false_claim for row in rows if row.solver == "convexjax_sdp"))
@@ -236,6 +242,8 @@ def run_maxdet(arguments: argparse.Namespace) -> None:
     from benchmarks import maxdet
 
     print(report.aligned(maxdet.table(arguments)))
+    if arguments.lanes:
+        print(report.aligned(maxdet.batch(arguments.lanes, arguments.repeats)))
 
 
 def run_cvxpy(arguments: argparse.Namespace) -> None:

@@ -57,3 +57,26 @@ def _times(axes, rows: list[Row], solvers: list[str]) -> None:
     axes.set_xticks(range(len(groups)), groups, fontsize="small")
     axes.set(yscale="log", ylabel="median seconds (hatched: not all certified)")
     axes.legend(fontsize="small")
+
+
+def plot_sizes(rows: list[Row], sizes: dict[str, int], path: str, label: str, title: str) -> None:
+    """Time against size, one line per solver; hollow marks are not certified. `sizes` by the problem's name."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.5, 4.8), layout="constrained")
+    for solver, colour, marker in zip(dict.fromkeys(row.solver for row in rows), COLOURS, MARKERS, strict=False):
+        own = sorted((sizes[row.problem], row.seconds, row.certified) for row in rows if row.solver == solver)
+        known = [(size, seconds) for size, seconds, certified in own if certified]
+        if known:
+            axes.plot(*zip(*known, strict=True), color=colour, marker=marker, label=solver)
+        missed = [(size, seconds) for size, seconds, certified in own if not certified]
+        if missed:
+            text = f"{solver}, not certified"
+            axes.scatter(*zip(*missed, strict=True), marker=marker, edgecolors=colour, facecolors="none", label=text)
+    axes.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds", title=title)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -31,6 +31,11 @@ from convexjax.solution import Status
 
 # Steps of Lanczos' method for the smallest eigenvalue of a large matrix; up to this side all eigenvalues are computed.
 LANCZOS_STEPS, SMALL_SIDE = 40, 60
+# In a batch, up to this side, step lengths are tried.
+TRIED_SIDE = 16
+STEPS = np.array([1.12, 0.99, 0.9, 0.8, 0.68, 0.54, 0.4, 0.24, 0.1, 0.02])
+# What a direction may miss of the equations of Z before it is refined, relative to c; by dtype.
+MISSED = {"float64": 1e-11, "float32": 1e-5}
 # Most Newton steps to a point of the central path.
 CENTRING_STEPS = 40
 # Regularisation of the Schur matrix, scaled to unit diagonal, by dtype; and steps of refinement with the matrix itself.
@@ -122,9 +127,12 @@ def _inverse_factor(X):
 
 
 def _is_definite(X):
-    if X.ndim == 1:
-        return jnp.all(X > 0)
-    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(X, symmetrize_input=False)))
+    return jnp.all(X > 0) if X.ndim == 1 else jnp.all(_are_definite(X))
+
+
+def _are_definite(X):
+    """Which matrices, (..., side, side), are positive definite."""
+    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(X, symmetrize_input=False)), (-1, -2))
 
 
 def _inner(X, Z):
@@ -145,7 +153,7 @@ def _each(function, *parts):
     return tuple(function(*own) for own in zip(*parts, strict=True))
 
 
-def _to_boundary(inverse_factor, direction):
+def _by_eigenvalues(X, inverse_factor, direction):
     """The largest step from X = L L' along a direction that stays in the cone, at most 1e10."""
     if direction.ndim == 1:
         smallest = jnp.min(direction * inverse_factor**2, initial=0)
@@ -157,6 +165,25 @@ def _to_boundary(inverse_factor, direction):
         else:
             smallest = jnp.min(jax.vmap(smallest_eigenvalue)(W), initial=0)
     return 1 / jnp.maximum(-smallest, 1e-10)
+
+
+def _tried(X, direction):
+    """The longest of a grid of steps that stay in the cone: LAPACK takes as long for the eigenvalues of a small matrix
+    as for fifty Cholesky factors."""
+    steps = jnp.asarray(STEPS, X.dtype)
+    good = _are_definite(X + steps[:, None, None, None] * direction)
+    return jnp.max(jnp.where(jnp.all(good, 1), steps, 0))
+
+
+_to_boundary = jax.custom_batching.custom_vmap(_by_eigenvalues)
+
+
+@_to_boundary.def_vmap
+def _(lanes, batched, X, inverse_factor, direction):
+    axes = tuple(0 if flag else None for flag in batched)
+    small = direction.ndim - batched[2] == 3 and direction.shape[-1] <= TRIED_SIDE
+    one = (lambda X, _, direction: _tried(X, direction)) if small else _by_eigenvalues
+    return jax.vmap(one, axes, axis_size=lanes)(X, inverse_factor, direction), True
 
 
 def smallest_eigenvalue(W: jax.Array) -> jax.Array:
@@ -223,9 +250,12 @@ def measure(program: SemidefiniteProgram, scaling: Scaling, point: Point, tolera
     least = jnp.maximum(jnp.minimum(1, 0.01 * terms * unit), 1e-3 * jnp.minimum(unit, 1))
     gap = jnp.maximum(jnp.abs(primal_value - dual_objective) - 10 * eps * terms * unit, 0)
 
-    # rays: descent along which every constraint holds, and its counterpart for Z
-    rising = -linear > 1e-4 * eps**0.5 * terms
-    unit_ray = _each(lambda a: a / jnp.where(rising, -linear, 1), combined)
+    # rays, along which every constraint holds: of descent, or without ascent and a log det grows; the counterpart for Z
+    descends = (-linear > 1e-4 * eps**0.5 * terms) & (-linear > 10)
+    growth = growth_of(program, combined)
+    grows = ~descends & (linear <= 10 * eps * jnp.maximum(terms, growth)) & (growth > 10 * sum(map(degree_of, S)))
+    rate = jnp.where(grows, growth, jnp.where(descends, -linear, 1))
+    unit_ray = _each(lambda a: a / rate, combined)
     largest_ray = jnp.maximum(1, _largest(unit_ray))
     holds = lambda: (
         jnp.all(
@@ -233,9 +263,9 @@ def measure(program: SemidefiniteProgram, scaling: Scaling, point: Point, tolera
                 _each(lambda a, one: _is_definite(a + largest_ray * tolerance / 2 * one), unit_ray, identity(program))
             )
         )
-        & (size(Ax) <= tolerance * -linear)
+        & (size(Ax) <= tolerance * rate)
     )
-    ray = jax.lax.cond(rising & (-linear > 10), holds, lambda: jnp.array(False))
+    ray = jax.lax.cond(descends | grows, holds, lambda: jnp.array(False))
     sizes = sum((jnp.sum(jnp.abs(f * z)) for f, z in zip(F0, Z, strict=True)), jnp.sum(jnp.abs(program.b * y)))
     certain = dual_value > 1e4 * eps * sizes
     return Claims(
@@ -246,6 +276,16 @@ def measure(program: SemidefiniteProgram, scaling: Scaling, point: Point, tolera
         dual_infeasible=jnp.where(ray, 0, jnp.inf).astype(dtype),
         objective=primal_value,
     )
+
+
+def growth_of(program: SemidefiniteProgram, matrices: tuple) -> jax.Array:
+    """The trace of the blocks with a log det."""
+    traces = [
+        jnp.sum(M) if M.ndim == 1 else jnp.sum(jnp.trace(M, axis1=-2, axis2=-1))
+        for M, weight in zip(matrices, program.weights, strict=True)
+        if weight
+    ]
+    return sum(traces, jnp.zeros((), program.c.dtype))
 
 
 def error_of(claims: Claims) -> jax.Array:
@@ -276,8 +316,9 @@ def means(program: SemidefiniteProgram, S: tuple, Z: tuple) -> tuple[jax.Array, 
     return found[0], found[1]
 
 
-def start(program: SemidefiniteProgram) -> Point:
-    """Multiples of the identity, large enough to be as far from the boundary as the solution may be large."""
+def start(program: SemidefiniteProgram, factor: float = 1.0) -> Point:
+    """Multiples of the identity, large enough to be as far from the boundary as the solution may be large, or `factor`
+    times that."""
     S, Z = [], []
     for part in program.parts:
         side = part.F0.shape[-1]
@@ -285,8 +326,8 @@ def start(program: SemidefiniteProgram) -> Point:
         of_Z = side * jnp.max((1 + jnp.abs(program.c)) / (1 + norms), initial=0)
         of_S = jnp.maximum(jnp.max(norms, initial=0), jnp.sqrt(jnp.sum(part.F0**2)))
         least = max(10.0, float(np.sqrt(side)))
-        S.append(jnp.maximum(of_S, least) * part.identity())
-        Z.append(jnp.maximum(of_Z, least) * part.identity())
+        S.append(factor * jnp.maximum(of_S, least) * part.identity())
+        Z.append(factor * jnp.maximum(of_Z, least) * part.identity())
     return Point(jnp.zeros_like(program.c), jnp.zeros_like(program.b), tuple(S), tuple(Z))
 
 
@@ -350,7 +391,7 @@ def bordered_solver(M: jax.Array, A: jax.Array, boost: jax.Array):
 
 def newton(program: SemidefiniteProgram, point: Point, boost: jax.Array):
     """What gives the direction (1), (2) for targets t, one per part, and E, with the primal and dual steps to the
-    boundary; and V."""
+    boundary; its refinement; and V."""
     x, y, S, Z = point
     inverse_S, inverse_Z = _each(_inverse_factor, S), _each(_inverse_factor, Z)
     V = _each(lambda L: _product(_transpose(L) if L.ndim > 1 else L, L), inverse_S)
@@ -364,12 +405,28 @@ def newton(program: SemidefiniteProgram, point: Point, boost: jax.Array):
         dS = _each(lambda a, r: a + r, program.combine(dx), R)
         dZ = _each(lambda t, v, z, ds, e: t * v - z - _symmetric(_product(v, ds, z) + e), targets, V, Z, dS, E)
         steps = [
-            jnp.stack(_each(_to_boundary, inverse, directions)).min()
-            for inverse, directions in ((inverse_S, dS), (inverse_Z, dZ))
+            jnp.stack(_each(_to_boundary, X, inverse, directions)).min()
+            for X, inverse, directions in ((S, inverse_S, dS), (Z, inverse_Z, dZ))
         ]
         return Point(dx, y_new - y, dS, dZ), *steps
 
-    return towards, V
+    def refined(d):
+        """The direction, changed so that Z + dZ fulfils its equations in spite of the rounding errors of V, which are
+        those of a matrix that is nearly singular."""
+        y_new = y + d.y
+        missed = program.inner(_each(lambda z, dz: z + dz, Z, d.Z)) - program.c - y_new @ program.A
+
+        def again():
+            dx, dy = solve(missed, jnp.zeros_like(missing))
+            dS = program.combine(dx)
+            dZ = _each(lambda v, z, ds: -_symmetric(_product(v, ds, z)), V, Z, dS)
+            return jax.tree.map(lambda a, b: jnp.where(jnp.all(jnp.isfinite(dx)), a + b, a), d, Point(dx, dy, dS, dZ))
+
+        largest = lambda v: jnp.max(jnp.abs(v), initial=0)
+        needed = largest(missed) > MISSED[missed.dtype.name] * largest(program.c)
+        return jax.lax.cond(needed, again, lambda: d)
+
+    return towards, refined, V
 
 
 def direction(
@@ -377,7 +434,7 @@ def direction(
 ) -> tuple[Point, jax.Array, jax.Array]:
     """The corrected direction, and the primal and the dual step. `weight` is that of a log det in these units."""
     _, _, S, Z = point
-    towards, V = newton(program, point, boost)
+    towards, refined, V = newton(program, point, boost)
     mu, mu_log = means(program, S, Z)
 
     # predictor and corrector are rounds of one loop, so that they are compiled once
@@ -398,7 +455,7 @@ def direction(
     begin = vary_like((program, point), (zeros.S, zero, zeros, zero, zero))
     _, _, d, primal, dual = jax.lax.fori_loop(0, 2, round_, begin)
     fraction = 0.9 + 0.09 * jnp.minimum(jnp.minimum(primal, dual), 1)
-    return d, jnp.minimum(fraction * primal, 1), jnp.minimum(fraction * dual, 1)
+    return refined(d), jnp.minimum(fraction * primal, 1), jnp.minimum(fraction * dual, 1)
 
 
 def _retreat(X, dX, step):
@@ -438,10 +495,12 @@ def pack(point: Point) -> jax.Array:
     return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(point)])
 
 
-def run(program: SemidefiniteProgram, scaling: Scaling, options: Options) -> tuple[State, Point]:
+def run(
+    program: SemidefiniteProgram, scaling: Scaling, options: Options, first: Point | None = None
+) -> tuple[State, Point]:
     """Iterate until a claim is proved or none can be. `program` is in the solver's units; the last state and its point,
     best or current as the claim says, in these units."""
-    first = start(program)
+    first = start(program) if first is None else first
     tolerances = options.tolerances(program.c.dtype)
     leaves, structure = jax.tree.flatten(first)
     ends = np.cumsum([0, *(leaf.size for leaf in leaves)])
@@ -486,7 +545,7 @@ def centred(program: SemidefiniteProgram, point: Point, targets: tuple) -> tuple
 
     def step(carry):
         rounds, point, _ = carry
-        towards, _ = newton(program, point, jnp.ones_like(root))
+        towards, *_ = newton(program, point, jnp.ones_like(root))
         d, primal, dual = towards(targets, no_E)
         primal, dual = (jnp.minimum(1, 0.95 * step) for step in (primal, dual))
         new = Point(

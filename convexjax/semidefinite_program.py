@@ -3,7 +3,8 @@
     minimise   c'x     subject to   S = F_0 + sum_i x_i F_i  psd                     (dual Z psd, <F_i, Z> = c_i)
 
 The matrices are block diagonal. Blocks of equal side are kept together, a diagonal block as a vector. In a block each
-constraint matrix is dense, or a short list of entries; which of the two is decided once, by counting (`partition`).
+constraint matrix is dense, or a short list of entries, or narrow: a list of entries that are all in a few rows and
+columns. Which of them is decided once, by counting (`partition`, `NARROW`).
 
 What an interior point spends its time on is the Schur matrix
 
@@ -11,7 +12,8 @@ What an interior point spends its time on is the Schur matrix
 
 whose formulas are those of Fujisawa, Kojima and Nakata, "Exploiting sparsity in primal-dual interior-point methods for
 semidefinite programming" (1997): for a dense F_j the product V F_j Z, for all of them at once, and then inner products;
-for two sparse matrices the sum over their entries.
+for two sparse matrices the sum over their entries. For a narrow F_j that is C in the rows and columns R, the product is
+V[:, R] C Z[R, :], and the inner products are read at the entries of the other matrix.
 """
 
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ PRODUCT, GATHER = 8e-12, 1.5e-9
 ROUND = 4_000_000
 # Entries of a sparse constraint matrix at most: their pairs are the rounds of a loop.
 WIDEST = 24
+# A matrix is narrow if it has at most this share of the rows.
+NARROW = 0.15
 # Up to this side the blocks of a batch are multiplied together, beyond it one after the other.
 BATCHED_SIDE = 16
 
@@ -37,7 +41,8 @@ BATCHED_SIDE = 16
 class MatrixBlocks:
     """`count` blocks of one side. Block b holds the dense matrices `dense[b]` of the constraints `dense_ids[b]`, and
     the sparse ones of `sparse_ids[b]` with the entries `values[b]` at `rows[b]`, `columns[b]` and mirrored there (half
-    the value on the diagonal). Constraint n is none: it fills up."""
+    the value on the diagonal). The first of the sparse ones are narrow, `cores[b]` in the rows and columns
+    `supports[b]`; the others have at most `width` entries. Constraint n is none: it fills up."""
 
     F0: jax.Array  # (count, side, side)
     dense_ids: jax.Array  # (count, d)
@@ -46,7 +51,10 @@ class MatrixBlocks:
     rows: jax.Array  # (count, a, width)
     columns: jax.Array
     values: jax.Array
+    supports: jax.Array  # (count, narrow, most rows)
+    cores: jax.Array  # (count, narrow, most rows, most rows)
     n: int = static()
+    width: int = static()
 
     @property
     def degree(self) -> int:
@@ -95,19 +103,23 @@ class MatrixBlocks:
             rows=self.rows,
             columns=self.columns,
             values=self.values / size[self.sparse_ids][:, :, None],
+            supports=self.supports,
+            cores=self.cores / size[self.sparse_ids[:, : self.cores.shape[1]]][:, :, None, None],
             n=self.n,
+            width=self.width,
         )
 
     def schur(self, V: jax.Array, Z: jax.Array) -> jax.Array:
         """The part of (1) of these blocks, (n, n)."""
         count, side = self.F0.shape[:2]
-        data = (V, Z, self.dense, self.rows, self.columns, self.values)
+        data = (V, Z, self.dense, (self.rows, self.columns, self.values), self.supports, self.cores)
+        of_block = lambda own: _schur_of_block(own, self.width)
         if count == 1:
-            local = _schur_of_block(*(v[0] for v in data))[None]
+            local = of_block(jax.tree.map(lambda leaf: leaf[0], data))[None]
         elif side <= BATCHED_SIDE:
-            local = jax.vmap(_schur_of_block)(*data)
+            local = jax.vmap(of_block)(data)
         else:
-            local = jax.lax.map(lambda data: _schur_of_block(*data), data)
+            local = jax.lax.map(of_block, data)
         ids, size = jnp.concatenate([self.dense_ids, self.sparse_ids], 1), local.shape[-1]
         if 4 * size**2 <= self.n**2 or count > 1:
             out = jnp.zeros((self.n + 1, self.n + 1), V.dtype)
@@ -117,31 +129,52 @@ class MatrixBlocks:
         return jnp.pad(local[0], (0, 1))[place].T[place]
 
 
-def _schur_of_block(V, Z, dense, rows, columns, values):
-    """(1) in one block, for its dense constraints and then its sparse ones."""
-    (d, side, _), a = dense.shape, rows.shape[0]
-    of_sparse = _pairs(V, Z, rows, columns, values)
+def _schur_of_block(data, width):
+    """(1) in one block, for its dense constraints, then its narrow and its sparse ones."""
+    V, Z, dense, entries, supports, cores = data
+    (d, side, _), narrow = dense.shape, supports.shape[0]
+    rows, columns, values = entries
+    a = rows.shape[0]
+    total = _pairs(V, Z, *(v[narrow:, :width] for v in entries))
+
+    def read(T):  # inner products of (some, side, side) with all that have entries
+        if not a:
+            return jnp.zeros((T.shape[0], 0), V.dtype)
+        return jnp.sum(values * (T[:, rows, columns] + T[:, columns, rows]), -1)
+
+    if narrow:
+
+        def of_narrow(own):
+            support, core = own
+            return (read(jnp.swapaxes(V[support], 1, 2) @ (core @ Z[support])),)
+
+        (found,) = _in_rounds(of_narrow, (supports, cores), narrow, side)
+        first = (found[:, :narrow] + found[:, :narrow].T) / 2
+        total = jnp.block([[first, found[:, narrow:]], [found[:, narrow:].T, total]])
     if not d:
-        return of_sparse
+        return total
     flat = dense.reshape(d, side * side)
 
-    def products(F):  # (some, side, side)
+    def of_dense(own):
+        (F,) = own
         T = V @ (F.reshape(-1, side) @ Z).reshape(F.shape)
-        read = (T[:, rows, columns] + T[:, columns, rows]) if a else jnp.zeros((F.shape[0], *rows.shape), V.dtype)
-        return T.reshape(-1, side * side) @ flat.T, jnp.sum(values * read, -1)
+        return T.reshape(-1, side * side) @ flat.T, read(T)
 
+    first, mixed = _in_rounds(of_dense, (dense,), d, side)
+    first = (first + first.T) / 2
+    return jnp.block([[first, mixed], [mixed.T, total]]) if a else first
+
+
+def _in_rounds(function, data, number, side):
+    """`function` of `number` constraints, so few of them at a time that their products fit."""
     some = max(1, ROUND // side**2)
-    if d <= some:
-        of_dense, mixed = products(dense)
-    else:
-        rounds = -(-d // some)
-        some = -(-d // rounds)
-        padded = jnp.pad(dense, ((0, rounds * some - d), (0, 0), (0, 0))).reshape(rounds, some, side, side)
-        of_dense, mixed = (v.reshape(rounds * some, -1)[:d] for v in jax.lax.map(products, padded))
-    of_dense = (of_dense + of_dense.T) / 2
-    if not a:
-        return of_dense
-    return jnp.concatenate([jnp.concatenate([of_dense, mixed], 1), jnp.concatenate([mixed.T, of_sparse], 1)])
+    if number <= some:
+        return function(data)
+    rounds = -(-number // some)
+    some = -(-number // rounds)
+    pad = lambda v: jnp.pad(v, ((0, rounds * some - number), *[(0, 0)] * (v.ndim - 1)))
+    parts = tuple(pad(v).reshape(rounds, some, *v.shape[1:]) for v in data)
+    return tuple(v.reshape(rounds * some, -1)[:number] for v in jax.lax.map(function, parts))
 
 
 def _pairs(V, Z, rows, columns, values):
@@ -274,11 +307,15 @@ def partition(counts: np.ndarray, side: int) -> int:
 def matrix_blocks(F0: jax.Array, entries: list[Entries], n: int, dtype) -> MatrixBlocks:
     """Blocks of one side from the nonzeros of their constraint matrices."""
     count, side = F0.shape[:2]
-    sorted_ids = []  # per block: constraints with entries, those with the most first; and how many of them are dense
+    # per block: constraints with entries, those with the most first; and how many of them are dense
+    sorted_ids, narrow, supports = [], 0, np.zeros((0, 0), np.int32)
     for e in entries:
         ids, counts = np.unique(e.constraint, return_counts=True)
         order = np.argsort(-counts, kind="stable")
-        sorted_ids.append((ids[order], counts[order], partition(counts[order], side)))
+        split = partition(counts[order], side)
+        if count == 1 and split:
+            order, split, narrow, supports = _narrowed(e, ids, order, split, side)
+        sorted_ids.append((ids[order], counts[order], split))
     d = max(split for *_, split in sorted_ids)
     a = max(ids.size - split for ids, _, split in sorted_ids)
     width = max([1, *(counts[split:].max(initial=0) for _, counts, split in sorted_ids)])
@@ -301,6 +338,14 @@ def matrix_blocks(F0: jax.Array, entries: list[Entries], n: int, dtype) -> Matri
         rows[b, own[few][order] - split, slot] = row
         columns[b, own[few][order] - split, slot] = column
         values[b, own[few][order] - split, slot] = np.where(row == column, value / 2, value)
+    width = int(max([1, *(counts[split + narrow :].max(initial=0) for _, counts, split in sorted_ids)]))
+    cores = np.zeros((count, narrow, supports.shape[1], supports.shape[1]), dtype)
+    if narrow:
+        # places of the entries in the supports; twice the half of the value on the diagonal
+        own = np.arange(narrow)[:, None]
+        places = [np.argmax(supports[:, None] == v[0, :narrow, :, None], -1) for v in (rows, columns)]
+        for row, column in (places, places[::-1]):
+            np.add.at(cores[0], (own, row, column), values[0, :narrow])
     return MatrixBlocks(
         F0=F0,
         **{
@@ -312,10 +357,28 @@ def matrix_blocks(F0: jax.Array, entries: list[Entries], n: int, dtype) -> Matri
                 "rows": rows,
                 "columns": columns,
                 "values": values,
+                "supports": np.broadcast_to(supports, (count, *supports.shape)),
+                "cores": cores,
             }.items()
         },
         n=n,
+        width=width,
     )
+
+
+def _narrowed(entries: Entries, ids, order, split: int, side: int) -> tuple:
+    """Those of the first `split` constraints that are narrow behind the others: the new order and split, how many there
+    are, and their rows, (narrow, most rows), filled up with rows that they do not have."""
+    used = np.zeros((ids.size, side), bool)
+    own = np.searchsorted(ids, entries.constraint)
+    used[own, entries.row] = used[own, entries.column] = True
+    few = used[order[:split]].sum(1) <= NARROW * side
+    if 2 * ids.size * np.bincount(own).max(initial=0) * GATHER > side**3 * PRODUCT:  # too much to read
+        few[:] = False
+    dense, narrow = order[:split][~few], order[:split][few]
+    most = int(used[narrow].sum(1).max(initial=0))
+    supports = np.argsort(~used[narrow], 1, kind="stable")[:, :most].astype(np.int32)
+    return np.concatenate([dense, narrow, order[split:]]), dense.size, narrow.size, supports
 
 
 def traced_blocks(F0: jax.Array, matrices: list[jax.Array], n: int, dtype) -> MatrixBlocks:
@@ -330,5 +393,8 @@ def traced_blocks(F0: jax.Array, matrices: list[jax.Array], n: int, dtype) -> Ma
         rows=nothing,
         columns=nothing,
         values=jnp.zeros((count, 0, 1), dtype),
+        supports=nothing,
+        cores=jnp.zeros((count, 0, 1, 1), dtype),
         n=n,
+        width=1,
     )

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from convexjax.batches import in_chunks
 from convexjax.interior_point import history_of
 from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
@@ -23,6 +24,7 @@ from convexjax.semidefinite_interior_point import (
     bordered_solver,
     centred,
     error_of,
+    growth_of,
     measure,
     run,
     scaling_of,
@@ -31,6 +33,8 @@ from convexjax.semidefinite_interior_point import (
 from convexjax.semidefinite_program import SemidefiniteProgram
 from convexjax.solution import Info, Status
 
+# Lanes of a batch that are solved together.
+CHUNK = 64
 # mu of the derivatives, relative to the product of the largest entries of S and Z, by dtype.
 CENTRE = {"float64": 1e-10, "float32": 1e-4}
 
@@ -66,7 +70,7 @@ def solve(program: SemidefiniteProgram, options: Options) -> SemidefiniteSolutio
     return scale_tangent(answer, factor) if options.failed_derivative == "nan" else answer
 
 
-def _solve(program: SemidefiniteProgram, options: Options) -> SemidefiniteSolution:
+def _solve_one(program: SemidefiniteProgram, options: Options) -> SemidefiniteSolution:
     scaling = scaling_of(program)
     state, point = run(scaling.scale(program), scaling, options)
     point = scaling.unscale(point)
@@ -82,7 +86,8 @@ def _solve(program: SemidefiniteProgram, options: Options) -> SemidefiniteSoluti
     # certificates are scaled so that their constant is -1
     impossible, unbounded = Status.PRIMAL_INFEASIBLE.holds(status), Status.DUAL_INFEASIBLE.holds(status)
     x, y, S, Z = point
-    descent = jnp.where(unbounded, -program.c @ x, 1)
+    descent, growth = -program.c @ x, growth_of(program, program.combine(x))
+    descent = jnp.where(unbounded, jnp.where(descent > infeasible * growth, descent, growth), 1)
     inner = sum((jnp.sum(f * z) for f, z in zip(program.F0, Z, strict=True)), program.b @ y)
     rise = jnp.where(impossible, -inner, 1)
     x, y = x / descent, y / rise
@@ -98,6 +103,18 @@ def _solve(program: SemidefiniteProgram, options: Options) -> SemidefiniteSoluti
         history=history_of(state.history),
     )
     return SemidefiniteSolution(Point(x, y, S, Z), objective, status, info)
+
+
+_solve = jax.custom_batching.custom_vmap(_solve_one)
+
+
+@_solve.def_vmap
+def _(lanes, batched, *data):
+    axes = jax.tree.map(lambda flag: 0 if flag else None, tuple(batched))
+    run = lambda data, lanes: jax.vmap(_solve_one, axes, axis_size=lanes)(*data)
+    chunk = CHUNK if jax.default_backend() == "cpu" else lanes
+    answers = in_chunks(run, data, tuple(batched), lanes, chunk)
+    return answers, jax.tree.map(lambda _: True, answers)
 
 
 # ----------------------------------------------------------------------------- derivatives

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from convexjax import active_set, interior_point, semismooth
+from convexjax import active_set, interior_point, semidefinite_batch, semismooth
 from convexjax.batches import chunk_of, in_chunks, in_slots
 from convexjax.cone_program import ConeProgram, is_convex
 from convexjax.embedding import Claims, Point, Units, measure, units_of, unpack
@@ -118,6 +118,8 @@ def _(lanes, batched, *data):
         run, numbers = _newton_lanes, int(STAGE_COPIES * program.Q.size)
     elif _may_walk(program, *rest):
         run, numbers = _walk_lanes, m * m
+    elif _is_small_semidefinite(program, *rest):
+        run, numbers = _semidefinite_lanes, 1
     else:
         run, numbers = _interior_point_lanes, 2 * n * (m + n)
     chunk = chunk_of(size * numbers, lanes)
@@ -136,6 +138,12 @@ def _may_walk(program: ConeProgram, options: Options, guess: tuple | None) -> bo
     """Whether `active_set` may solve the program, as far as the structure says."""
     plain = guess is None and not options.verbose and not options.history
     return options.method != "interior_point" and plain and active_set.applies(program)
+
+
+def _is_small_semidefinite(program: ConeProgram, options: Options, guess: tuple | None) -> bool:
+    """Whether `semidefinite_batch` may solve the program, as far as the structure says."""
+    plain = guess is None and not options.verbose and not options.history and not options.polish
+    return options.method == "auto" and plain and semidefinite_batch.applies(program)
 
 
 def _axes(batched):
@@ -171,6 +179,13 @@ def _walk_lanes(batched: tuple, data: tuple, lanes: int) -> ConeSolution:
     the options and no guess, `batched` says which of their leaves have lanes."""
     program, options, _ = data
     candidates = active_set.solve(program, batched[0], lanes, options.max_iters)
+    return jax.vmap(_proved_or_interior_point, (*_axes(batched[:2]), 0))(program, options, candidates)
+
+
+def _semidefinite_lanes(batched: tuple, data: tuple, lanes: int) -> ConeSolution:
+    """Answers of a batch by the interior point for matrices where they are proved, else by that for all cones."""
+    program, options, _ = data
+    candidates = jax.vmap(semidefinite_batch.solve, _axes(batched[:2]), axis_size=lanes)(program, options)
     return jax.vmap(_proved_or_interior_point, (*_axes(batched[:2]), 0))(program, options, candidates)
 
 

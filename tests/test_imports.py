@@ -41,6 +41,7 @@ ORDER = [
     "semidefinite_program",
     "semidefinite_interior_point",
     "semidefinite_solver",
+    "semidefinite_batch",
     "solver",
     "smooth_solver",
     "geometric_solver",

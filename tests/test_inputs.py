@@ -458,15 +458,6 @@ def test_only_the_symmetric_part_of_P_counts():
     np.testing.assert_array_equal(conic(**BALL | {"P": P + skew}).x, expected.x)
 
 
-def test_only_the_symmetric_parts_of_matrices_of_an_sdp_count():
-    skew = np.array([[0.0, 2.0], [-2.0, 0.0]])
-    C = np.array([[2.0, 1.0], [1.0, 2.0]])
-    for got in (cj.solve_sdp(C + skew, MATRIX["A"] - skew, MATRIX["b"]), cj.solve_sdp(C, MATRIX["A"], MATRIX["b"])):
-        assert got.status == Status.SOLVED
-        np.testing.assert_allclose(got.objective, 1.0, rtol=1e-7)
-        np.testing.assert_allclose(got.x, [[0.5, -0.5], [-0.5, 0.5]], atol=1e-5)
-
-
 # ----------------------------------------------------------------------------- warm start
 
 

@@ -175,10 +175,15 @@ def test_unbounded_and_infeasible():
     near([W[0, 0] - W[1, 1], -np.trace(W)], [0, -1])
 
 
-def test_log_det_without_bound_is_not_called_solved():
-    """c = 0: log det grows for ever, with no direction of linear descent."""
-    solution = cj.solve_maxdet([0.0], np.stack([np.eye(2), np.eye(2)]))
-    assert solution.status not in (Status.SOLVED, Status.ALMOST_SOLVED)
+def test_log_det_that_grows_for_ever():
+    """c = 0: no direction of linear descent, but one along which the log det grows."""
+    F = np.stack([np.eye(2), np.diag([1.0, 0.0]), np.diag([0.0, 1.0])])
+    solution = cj.solve_maxdet([0.0, 1.0], F)
+    assert solution.status == Status.DUAL_INFEASIBLE and solution.objective == -np.inf
+    ray = np.tensordot(solution.x, F[1:], 1)
+    near(np.trace(ray), 1)
+    psd(ray, 1e-7)
+    assert solution.x[1] <= 1e-8
 
 
 def test_no_interior():

@@ -103,6 +103,11 @@ POLYNOMIALS = {
     ),
     "three-hump camel": ({(2, 0): 2, (4, 0): -1.05, (6, 0): 1 / 6, (1, 1): 1, (0, 2): 1}, 0, 0.0),
     "six-hump camel": ({(2, 0): 4, (4, 0): -2.1, (6, 0): 1 / 3, (1, 1): 1, (0, 2): -4, (0, 4): 4}, 0, -1.031628453),
+    "styblinski-tang": (
+        {(4, 0): 0.5, (2, 0): -8, (1, 0): 2.5, (0, 4): 0.5, (0, 2): -8, (0, 1): 2.5},
+        0,
+        -78.33233140754282,
+    ),
     "degree 10": ({(10, 0): 1, (0, 10): 1, (1, 1): -3, (0, 0): 2}, 0, None),
 }
 
@@ -124,7 +129,20 @@ def test_polynomials(name):
         near(m @ found.gram @ m, (1 + x @ x) ** multiplier * (value(x) - found.bound), 1e-6)
     for x in found.minimisers:
         near(value(x), found.bound, 1e-5)
-    assert len(found.minimisers) == {"three-hump camel": 1, "six-hump camel": 2, "degree 10": 2}.get(name, 0)
+    expected = {"three-hump camel": 1, "six-hump camel": 2, "styblinski-tang": 1, "degree 10": 2}
+    assert len(found.minimisers) == expected.get(name, 0)
+    assert found.residual <= 1e-6
+    if name == "styblinski-tang":  # nothing in the way of a certificate to rounding errors
+        near(found.bound, minimum, 1e-14)
+        assert found.residual <= 1e-12
+
+
+def test_polynomial_of_degree_four_in_eight_variables():
+    unit = lambda i, power: tuple(power * (j == i) for j in range(8))
+    p = {unit(i, power): value for i in range(8) for power, value in ((4, 0.5), (2, -8.0), (1, 2.5))}
+    found = relaxations.minimize_polynomial(p)
+    near(found.bound, 4 * -78.33233140754282, 1e-9)
+    assert np.linalg.eigvalsh(found.gram)[0] >= -1e-9 and found.residual <= 1e-9
 
 
 def test_polynomials_that_are_refused():

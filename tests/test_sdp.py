@@ -1,5 +1,6 @@
 """`solve_sdp`: both forms, against closed forms and against each other, several blocks, certificates."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -152,17 +153,32 @@ def test_side_one_is_a_linear_program():
     near(solution.y, [-1])
 
 
-def test_only_symmetric_parts_count():
+def test_only_symmetric_parts_of_traced_matrices_count():
     rng = np.random.default_rng(0)
     C, A = definite(rng, 3), symmetric(rng, 2, 3, 3)
     b = inner(A, definite(rng, 3))
     skew = rng.normal(size=(3, 3, 3))
     skew = skew - np.swapaxes(skew, 1, 2)
-    plain, skewed = matrix_form(C, A, b), cj.solve_sdp(C + skew[0], A + skew[1:], b)
+    plain, skewed = matrix_form(C, A, b), jax.jit(cj.solve_sdp)(C + skew[0], A + skew[1:], b)
     near(skewed.objective, plain.objective)
     F = np.concatenate([definite(rng, 3)[None], A])
     c = inner(A, definite(rng, 3))
-    near(cj.solve_sdp(c=c, F=F + skew).objective, inequality_form(c, F).objective)
+    skewed = jax.jit(lambda c, F: cj.solve_sdp(c=c, F=F))(c, F + skew)
+    near(skewed.objective, inequality_form(c, F).objective)
+
+
+def test_known_matrices_that_are_not_symmetric_are_refused():
+    A = np.eye(2)[None]
+    tilted = np.array([[2.0, 1.0], [0.75, 2.0]])
+    message = "is not symmetric: its largest asymmetry is 0.25"
+    with pytest.raises(ValueError, match=f"C {message}"):
+        cj.solve_sdp(tilted, A, [1.0])
+    with pytest.raises(ValueError, match=f"A {message}"):
+        cj.solve_sdp(np.eye(2), tilted[None], [1.0])
+    with pytest.raises(ValueError, match=rf"F\[1\] {message}"):
+        cj.solve_sdp(c=[1.0], F=[np.stack([np.eye(2)] * 2), np.stack([np.eye(2), tilted])])
+    with pytest.raises(ValueError, match=rf"F\[0\] {message}"):  # beside a diagonal block
+        cj.solve_sdp(c=[1.0], F=[np.stack([np.eye(2), tilted]), np.ones((2, 2))])
 
 
 # ----------------------------------------------------------------------------- random programs

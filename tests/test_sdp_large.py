@@ -40,10 +40,12 @@ def known_program(rng, k, m, entries):
 # ----------------------------------------------------------------------------- pieces
 
 
-@pytest.mark.parametrize("split", [0, 3, 8])
+@pytest.mark.parametrize("split, narrow", [(0, 0), (3, 0), (8, 0), (8, 0.6), (5, 1), (8, 1)])
 @pytest.mark.parametrize("sides", [(6,), (6, 6, 6)])
-def test_schur_matrix(monkeypatch, split, sides):
-    """M_ij = tr(F_i V F_j Z) by the formulas for dense, sparse and mixed pairs."""
+def test_schur_matrix(monkeypatch, split, narrow, sides):
+    """M_ij = tr(F_i V F_j Z) by the formulas for dense, narrow, sparse and mixed pairs."""
+    monkeypatch.setattr("convexjax.semidefinite_program.NARROW", narrow)
+    monkeypatch.setattr("convexjax.semidefinite_program.GATHER", 0)
     monkeypatch.setattr("convexjax.semidefinite_program.partition", lambda counts, side: min(split, counts.size))
     rng = np.random.default_rng(0)
     n = 8
@@ -54,6 +56,7 @@ def test_schur_matrix(monkeypatch, split, sides):
     assert isinstance(part, MatrixBlocks)
     V, Z = (np.stack([definite(rng, k) for k in sides]) for _ in range(2))
     expected = sum(np.einsum("ipq,qr,jrs,sp->ij", F_j[1:], v, F_j[1:], z) for F_j, v, z in zip(F, V, Z, strict=True))
+    assert (part.cores.shape[1] > 0) == (narrow > 0 and len(sides) == 1)
     near(part.schur(jnp.asarray(V), jnp.asarray(Z)), expected, 1e-12)
     near(part.inner(jnp.asarray(Z)), sum(inner(F_j[1:], z) for F_j, z in zip(F, Z, strict=True)), 1e-12)
     x = rng.normal(size=n)
@@ -179,6 +182,32 @@ def test_nan_is_a_status_of_its_lane_alone():
     assert batch.status.tolist() == [Status.SOLVED, Status.NUMERICAL_ERROR, Status.SOLVED]
     near(batch.objective[2], 2 * batch.objective[0])
     near(batch.objective[0], cj.solve_sdp(c=c, F=[F, d]).objective)
+
+
+def test_batch_of_small_programs():
+    """Every lane proved; one infeasible, one unbounded, one without numbers, which the others do not notice."""
+    rng = np.random.default_rng(6)
+    n, k = 3, 4
+    F = np.concatenate([definite(rng, k)[None], symmetric(rng, n, k, k)])
+    c = inner(F[1:], definite(rng, k))
+    # F_i orthogonal to a definite Z with <F_0, Z> = -1
+    Z = definite(rng, k)
+    apart = F - (inner(F, Z) + np.r_[1, np.zeros(n)])[:, None, None] * Z / inner(Z, Z)
+    descent = F.copy()
+    descent[1] = definite(rng, k)
+    data = [(c, F), (c, apart), (np.r_[-1.0, 0, 0], descent), (np.full(n, np.nan), F), (2 * c, F)]
+    solve = jax.jit(jax.vmap(lambda c, F: cj.solve_sdp(c=c, F=F)))
+    batch = solve(*(np.stack(v) for v in zip(*data, strict=True)))
+    expected = [
+        Status.SOLVED,
+        Status.PRIMAL_INFEASIBLE,
+        Status.DUAL_INFEASIBLE,
+        Status.NUMERICAL_ERROR,
+        Status.SOLVED,
+    ]
+    assert batch.status.tolist() == expected
+    for i in (0, 1, 2, 4):
+        certify_inequality(*data[i], jax.tree.map(lambda v, i=i: v[i], batch), expected=int(batch.status[i]))
 
 
 def test_float32():

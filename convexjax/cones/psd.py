@@ -76,6 +76,10 @@ class PSD(Cone):
         """(count, side, side) of a flat vector."""
         return smat(self.copies(v), self.side)
 
+    def vector(self, matrices):
+        """Inverse of `matrices`."""
+        return svec(matrices).reshape(-1)
+
     def scaling(self, s, z):
         L = jnp.linalg.cholesky(self.matrices(s), symmetrize_input=False)
         squares, Q = jnp.linalg.eigh(_transpose(L) @ self.matrices(z) @ L, symmetrize_input=False)

@@ -4,6 +4,7 @@
 from convexjax.learn import (
     constraints,
     elastic_net,
+    graphical_lasso,
     group_lasso,
     kernels,
     linear,
@@ -19,6 +20,7 @@ from convexjax.learn import (
 __all__ = [
     "constraints",
     "elastic_net",
+    "graphical_lasso",
     "group_lasso",
     "kernels",
     "linear",

@@ -28,8 +28,8 @@ from convexjax.semidefinite_program import (
     traced_blocks,
 )
 
-# Largest asymmetry of a sparse matrix, relative to its largest entry, that counts as rounding.
-ROUNDING = 1e-8
+# Largest asymmetry of a matrix, relative to its largest entry, that counts as rounding; of one in single precision.
+ROUNDING, ROUNDING_SINGLE = 1e-8, 1e-5
 
 
 class Block(NamedTuple):
@@ -75,6 +75,7 @@ def read_block(name: str, value, n: int, dtype) -> Block:
         return Block(array[0].astype(dtype), array[1:].astype(dtype))
     side = array.shape[-1] if array.ndim else None
     require_shape(name, array, (n + 1, side, side), "F_0 and one matrix per variable")
+    require_symmetric(name, value)
     if concrete:
         host = np.asarray(array, np.float64)
         return Block(symmetric(array[0]).astype(dtype), _entries_of_dense((host[1:] + host[1:].swapaxes(1, 2)) / 2))
@@ -86,13 +87,15 @@ def require_symmetric(name: str, matrices) -> None:
     """Raise `ValueError` if matrices whose numbers are known are not symmetric."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(matrices)) or is_sparse_block(matrices):
         return  # sparse ones are checked when they are read
-    array = np.asarray(matrices, np.float64)
-    if array.ndim >= 3 and array.size:
-        _require_small(name, np.abs(array - array.swapaxes(-1, -2)).max(), np.abs(array).max())
+    array = np.asarray(matrices)
+    if array.ndim >= 2 and array.size:
+        single = array.dtype == np.float32
+        array = array.astype(np.float64)
+        _require_small(name, np.abs(array - array.swapaxes(-1, -2)).max(), np.abs(array).max(), single)
 
 
-def _require_small(name, asymmetry, largest):
-    if asymmetry > ROUNDING * largest:
+def _require_small(name, asymmetry, largest, single=False):
+    if asymmetry > (ROUNDING_SINGLE if single else ROUNDING) * largest:
         raise ValueError(
             f"{name} is not symmetric: its largest asymmetry is {asymmetry:.3g}; pass (M + M.T) / 2 of each matrix M."
         )

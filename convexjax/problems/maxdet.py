@@ -10,7 +10,6 @@ from convexjax.problems.matrix_inequality import (
     matrices_of,
     program_of,
     read_block,
-    require_symmetric,
 )
 from convexjax.semidefinite_solver import solve
 from convexjax.solution import Solution
@@ -46,7 +45,8 @@ def solve_maxdet(
         `c_i + (A'y)_i = sum <F_i, W> + sum <G_i, z>` and the dual value
         `sum (log det W + k - <F_0, W>) - <G_0, z> - b'y`. PRIMAL_INFEASIBLE: W and z psd and y with
         `<F_i, W> + <G_i, z> = (A'y)_i` and `<F_0, W> + <G_0, z> + b'y = -1`. DUAL_INFEASIBLE (unbounded): `x` with
-        `c'x = -1` along which all constraints hold.
+        `c'x = -1` along which all constraints hold, or with `c'x = 0` and F(x) - F_0 psd of trace 1, so that the log
+        det grows.
 
     Raises:
         ValueError: shapes that do not fit; matrices that are not symmetric, if their numbers are known.
@@ -78,9 +78,6 @@ def solve_maxdet(
     if A is not None:
         require_shape("A", A, (None, n), "one column per entry of c")
         require_shape("b", b, (A.shape[0],), "one entry per row of A")
-    for name, value in zip(names, values, strict=True):
-        if is_sparse_block(value) or rank(value) >= 3:
-            require_symmetric(name, value)
     blocks = [read_block(name, value, n, c.dtype) for name, value in zip(names, values, strict=True)]
     weights = [1] * len(log_dets) + [0] * len(inequalities)
     program, places = program_of(c, blocks, weights, A, b)

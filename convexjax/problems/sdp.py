@@ -15,7 +15,13 @@ from convexjax.cones.psd import PSD
 from convexjax.linear_algebra import Rows, smat, svec
 from convexjax.options import Options
 from convexjax.problems.arguments import checked_guess, checked_options, floating, rank, require_shape, symmetric
-from convexjax.problems.matrix_inequality import is_sparse_block, matrices_of, program_of, read_block
+from convexjax.problems.matrix_inequality import (
+    is_sparse_block,
+    matrices_of,
+    program_of,
+    read_block,
+    require_symmetric,
+)
 from convexjax.solution import Solution, Status
 from convexjax.solver import solve
 
@@ -50,7 +56,7 @@ def solve_sdp(
         options: see `Options`.
         warm_start: a `Solution` of a similar problem in the same form, as in `solve_qp`; programs of real size are
             solved without.
-        Only the symmetric parts of dense matrices count; sparse ones must be symmetric.
+        Of matrices that are traced only the symmetric parts count; those whose numbers are known must be symmetric.
 
     Programs of real size, and all with sparse or diagonal blocks, are solved by an interior point of their own
     (`semidefinite_interior_point.py`), which uses the zeros of constraint matrices whose numbers are known, not traced.
@@ -65,7 +71,8 @@ def solve_sdp(
         `info`.
 
     Raises:
-        ValueError: shapes that do not fit, both forms or neither.
+        ValueError: shapes that do not fit, both forms or neither; matrices that are not symmetric, if their numbers are
+            known.
         TypeError: data that are not real numbers.
 
     Source: Vandenberghe and Boyd, "Semidefinite programming", SIAM Review, 1996.
@@ -114,6 +121,8 @@ def _matrix_form(C, A, b, options, warm_start):
         side = C_j.shape[0] if C_j.ndim else None
         require_shape(C_name, C_j, (side, side), "a square matrix")
         require_shape(A_name, A_j, (m, *C_j.shape), f"with one matrix of the size of {C_name} per entry of b")
+        require_symmetric(C_name, names[C_name])
+        require_symmetric(A_name, names[A_name])
     guess = None
     if warm_start is not None:
         guess = checked_guess(warm_start, y=b, x=tuple(C_j for C_j, _ in blocks) if several else blocks[0][0])
@@ -136,11 +145,10 @@ def _inequality_form(c, F, options, warm_start):
     Fs = list(F) if several else [F]
     c, *blocks = floating(c=c, **{f"F[{j}]" if several else "F": v for j, v in enumerate(Fs)})
     require_shape("c", c, (None,))
-    for j, block in enumerate(blocks):
-        side = block.shape[-1] if block.ndim else None
-        require_shape(
-            f"F[{j}]" if several else "F", block, (c.shape[0] + 1, side, side), "F_0 and one matrix per entry of c"
-        )
+    for j, (block, value) in enumerate(zip(blocks, Fs, strict=True)):
+        name, side = f"F[{j}]" if several else "F", block.shape[-1] if block.ndim else None
+        require_shape(name, block, (c.shape[0] + 1, side, side), "F_0 and one matrix per entry of c")
+        require_symmetric(name, value)
     guess = None
     if warm_start is not None:
         guess = checked_guess(warm_start, x=c, z=tuple(F_j[0] for F_j in blocks) if several else blocks[0][0])
@@ -265,6 +273,9 @@ def _matrix_form_block(name, C, A, m, dtype):
     C, A = floating(C=C, A=A)
     require_shape(f"C{name}", C, (C.shape[-1],) * C.ndim, "a square matrix")
     require_shape(f"A{name}", A, (m, *C.shape), f"with one matrix of the size of C{name} per entry of b")
+    if C.ndim == 2:
+        require_symmetric(f"C{name}", C)
+        require_symmetric(f"A{name}", A)
     known = not any(isinstance(v, jax.core.Tracer) for v in (C, A))
     both = np.concatenate([np.asarray(C)[None], np.asarray(A)]) if known else jnp.concatenate([C[None], A])
     return read_block(f"A{name}", both, m, dtype)

@@ -32,7 +32,8 @@ NEWTON_STEPS = 20
 
 
 class PolynomialBound(NamedTuple):
-    """A lower bound, its certificate, and minimisers."""
+    """A lower bound, its certificate, and minimisers. Where there are some and the certificate allows it, the bound is
+    the value at them, and (1) holds to rounding errors."""
 
     bound: jnp.ndarray  # gamma
     minimisers: np.ndarray  # (number, n), none if none could be read off
@@ -106,9 +107,47 @@ def minimize_polynomial(
     answer = _solve(program, options)
     (M,), (Q,) = matrices_of(places, answer.point, [block])
     bound = constant - Q[0, 0]
-    residual = jnp.max(jnp.abs(program.inner(answer.point.Z) - b), initial=0)
     minimisers = _minimisers(p, np.asarray(M, float), monomials, float(bound))
+    right = np.array([[q.get(tuple(alpha), 0.0) for alpha in alphas.tolist()] for q in (wp, w)])
+    if len(minimisers):
+        # the value that is attained is the bound, if there is a certificate of it
+        value = min(_value(p, x) for x in minimisers)
+        sharp = _sharpened(np.asarray(Q, float), (i, j, of_pair), right[0] - value * right[1], monomials, minimisers)
+        if sharp is not None:
+            bound, Q = jnp.asarray(value, dtype), jnp.asarray(sharp, dtype)
+    sums_of_Q = np.bincount(of_pair, np.asarray(Q, float)[i, j] * np.where(i == j, 1, 2), len(alphas))
+    residual = jnp.asarray(np.abs(sums_of_Q - right[0] + float(bound) * right[1]).max(), dtype)
     return PolynomialBound(bound, minimisers, Q, M, monomials, residual, answer.status, answer.info)
+
+
+def _sharpened(Q, pairs, right, monomials, minimisers):
+    """The matrix nearest to Q that fulfils (1) to rounding errors with the value at the minimisers as its gamma, if it
+    is psd. It must vanish on m(x) for every minimiser x, and what is left of it has room around it (Peyrl and Parrilo,
+    "Computing sum of squares decompositions with rational coefficients", 2008)."""
+    i, j, of_pair = pairs
+    size = np.sqrt(np.maximum(np.diag(Q), 1e-12 * max(1e-300, np.diag(Q).max(initial=0))))
+    scale = size[i] * size[j] * np.where(i == j, 1, np.sqrt(0.5))  # of the unknowns, changes relative to the diagonal
+    identity = np.zeros((len(right), i.size))
+    identity[of_pair, np.arange(i.size)] = np.where(i == j, 1, 2) * scale
+    rows = [identity]
+    for x in minimisers:
+        m = np.prod(x**monomials, 1)
+        vanishing = np.zeros((len(m), i.size))
+        each = np.arange(i.size)
+        vanishing[i, each] += m[j] * scale
+        vanishing[j, each] += np.where(i == j, 0, m[i]) * scale
+        rows.append(vanishing)
+    rows, change = np.concatenate(rows), np.zeros(i.size)
+    wanted = np.concatenate([right, np.zeros(len(rows) - len(right))])
+    norms = np.maximum(np.linalg.norm(rows, axis=1), 1e-300)
+    inverse = np.linalg.pinv(rows / norms[:, None], rcond=1e-12)
+    for _ in range(3):  # to rounding errors
+        vector = Q[i, j] / scale + change
+        change = change + inverse @ ((wanted - rows @ vector) / norms)
+    new = np.zeros_like(Q)
+    new[i, j] = new[j, i] = Q[i, j] + change * scale
+    eigenvalues = np.linalg.eigvalsh(new / size[:, None] / size)
+    return new if eigenvalues[0] >= -1e-12 * eigenvalues[-1] else None
 
 
 def _times(p: dict, q: dict) -> dict:
