@@ -51,6 +51,7 @@ ORDER = [
     "pseudo_inverse",
     "least_squares",
     "recursive_least_squares",
+    "layers",
     "learn",
     "tour",
 ]
@@ -98,7 +99,11 @@ def test_imports_are_dependencies(file):
     dependencies = {requirement.split(">")[0] for requirement in project["dependencies"]}
     # NumPy comes with JAX.
     # Extras, imported where a function asks for it.
-    known = {"convexjax", "numpy", "lineax", "matplotlib"} | dependencies | sys.stdlib_module_names
+    known = (
+        {"convexjax", "numpy", "lineax", "matplotlib", "equinox", "orbax", "tqdm"}
+        | dependencies
+        | sys.stdlib_module_names
+    )
     assert {name.split(".")[0] for name in imported_modules(file)} <= known
 
 
