@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import network_data
+from benchmarks import network_data, network_layers
 
 Rows = list[list[str]]
 
@@ -253,7 +253,7 @@ def many(count: int = 64) -> Rows:
 
 DEVICES = """
 import time, jax, optax
-from benchmarks import network_data
+from benchmarks import network_data, network_layers
 from convexjax.learn import losses, networks, training
 (X, y), _ = network_data.digits()
 key = jax.random.key(0)
@@ -290,7 +290,7 @@ def devices() -> Rows:
 
 TRAIN = """
 import sys, jax, optax, numpy as np
-from benchmarks import network_data
+from benchmarks import network_data, network_layers
 from convexjax.learn import losses, networks, training
 folder, target = sys.argv[1:]
 (X, y), validation = network_data.digits()
@@ -340,7 +340,7 @@ def _train(folder: Path, target: Path) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-PARTS = {
+PARTS = network_layers.PARTS | {
     "digits": digits,
     "mnist": mnist,
     "tables": tables,

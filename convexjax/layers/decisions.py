@@ -13,7 +13,12 @@ import jax.numpy as jnp
 from convexjax.solution import Solution, Status
 
 
-def decision_loss(solve: Callable[[jax.Array], Solution], predicted: jax.Array, cost: jax.Array) -> jax.Array:
+def decision_loss(
+    solve: Callable[[jax.Array], Solution],
+    predicted: jax.Array,
+    cost: jax.Array,
+    decision: jax.Array | None = None,
+) -> jax.Array:
     """The loss of a predicted cost vector (n,), in the units of the objective.
 
         max_x (c - 2 p)'x + 2 p'x(c) - c'x(c),    p the prediction, x(c) the decision for the true cost c
@@ -22,6 +27,7 @@ def decision_loss(solve: Callable[[jax.Array], Solution], predicted: jax.Array, 
         solve: from a cost vector to the `Solution` of min c'x over the set of decisions, such as
             `lambda c: convexjax.solve_lp(c, A=A, b=b, lb=0.0)`.
         predicted, cost: (n,).
+        decision: (n,), x(c), if it is known already; else it is solved for.
 
     Returns:
         The loss; zero, with derivative zero, where one of the programs is not solved.
@@ -36,12 +42,15 @@ def decision_loss(solve: Callable[[jax.Array], Solution], predicted: jax.Array, 
     >>> print(f"{abs(right):.2f} {wrong:.2f}")
     0.00 3.00
     """
-    best = jax.lax.stop_gradient(solve(jax.lax.stop_gradient(cost)))
-    tilted = solve(2 * predicted - cost)
-    solved = _solved(best) & _solved(tilted)
-    decision = jnp.where(solved, best.x, 0)
-    value = -tilted.objective + 2 * predicted @ decision - cost @ decision
-    return jnp.where(solved, value, 0)
+    fixed_cost, slope = jax.lax.stop_gradient((cost, 2 * predicted - cost))
+    tilted = solve(slope)
+    solved = _solved(tilted)
+    if decision is None:
+        best = solve(fixed_cost)
+        solved, decision = solved & _solved(best), best.x
+    # a maximum over x changes with c and p as its terms do at the maximiser
+    worst, decision = (jnp.where(solved, jax.lax.stop_gradient(x), 0) for x in (tilted.x, decision))
+    return (cost - 2 * predicted) @ worst + (2 * predicted - cost) @ decision
 
 
 def regret(solve: Callable[[jax.Array], Solution], predicted: jax.Array, cost: jax.Array) -> jax.Array:

@@ -57,8 +57,8 @@ def soft_rank(values: ArrayLike, strength: float | jax.Array = 1.0) -> jax.Array
 
 
 def soft_top_k(values: ArrayLike, k: int, strength: float | jax.Array = 1.0) -> jax.Array:
-    """Shares (n,) between 0 and 1 with sum k, 1 for the k largest of values (n,); the larger the strength, the closer to
-    k/n.
+    """Shares (n,) between 0 and 1 with sum k, 1 for the k largest of values (n,); the larger the strength, the closer
+    to k/n.
 
         maximise    values'x - strength/2 |x|^2   subject to   0 <= x <= 1,   sum x = k
 

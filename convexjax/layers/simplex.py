@@ -53,7 +53,7 @@ def sparsemax(scores: ArrayLike) -> jax.Array:
     return simplex(scores)
 
 
-def entmax(scores: ArrayLike, alpha: float = 1.5) -> jax.Array:
+def entmax(scores: ArrayLike, alpha: float | jax.Array = 1.5) -> jax.Array:
     """Probabilities of scores (..., n), between softmax (alpha to 1) and `sparsemax` (alpha = 2), with zeros.
 
         maximise    p'scores + 1/(alpha (alpha - 1)) sum_j (p_j - p_j^alpha)   over the simplex
