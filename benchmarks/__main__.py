@@ -414,7 +414,7 @@ def run_svm(arguments: argparse.Namespace) -> None:
 def run_networks(arguments: argparse.Namespace) -> None:
     """The tables that were asked for."""
     for name in chosen(arguments.parts, networks.PARTS, "part"):
-        print(f"\n{name}\n{report.aligned(networks.PARTS[name]())}", flush=True)
+        print(f"\n{name}\n{report.aligned(networks.rectangular(networks.PARTS[name]()))}", flush=True)
 
 
 def chosen(names: list[str], known: Iterable[str], kind: str) -> list[str]:

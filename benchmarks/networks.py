@@ -340,6 +340,12 @@ def _train(folder: Path, target: Path) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+def rectangular(rows: Rows) -> Rows:
+    """Rows of the same length, with empty cells."""
+    width = max(map(len, rows))
+    return [[*row, *[""] * (width - len(row))] for row in rows]
+
+
 PARTS = network_layers.PARTS | {
     "digits": digits,
     "mnist": mnist,
