@@ -39,15 +39,14 @@ def puzzles(all_boards, own, count: int, rng):
 def sudoku(epochs: int = 10) -> Rows:
     """The rules of mini-Sudoku as the equations of a quadratic program, learnt from solved puzzles.
 
-    The layer is min 0.05 |z|^2 - puzzle'z, A z = A exp(t), z >= 0 with A (40, 64) and t learnt, from A at random (Amos
-    and Kolter, "OptNet", 2017). The boards of the puzzles to test with are in none to learn from.
+    The layer is `networks.quadratic_program` with 40 equations, from A at random. The boards of the puzzles to test
+    with are in none to learn from.
     """
     import jax
     import jax.numpy as jnp
     import optax
 
-    import convexjax as cj
-    from convexjax.learn import losses, training
+    from convexjax.learn import losses, networks, training
 
     rng = np.random.default_rng(0)
     every = boards()
@@ -55,15 +54,9 @@ def sudoku(epochs: int = 10) -> Rows:
     X, Y = puzzles(every, order[:200], 2000, rng)
     X_test, Y_test = puzzles(every, order[200:], 1000, rng)
 
-    def solve(params, puzzle):
-        A, one = params["A"], jnp.eye(64, dtype=puzzle.dtype)
-        return cj.solve_qp(0.1 * one, -puzzle, A=A, b=A @ jnp.exp(params["t"]), lb=0.0 * puzzle)
-
-    def apply(params, x, key):
-        return cj.layers.masked(jax.vmap(solve, (None, 0))(params, x))[0]
-
     squares = losses.Loss("squares", lambda z, y: jnp.sum((z - y) ** 2, 1))
-    start = {"A": jax.random.uniform(jax.random.key(0), (40, 64)), "t": jnp.full(64, -jnp.log(4.0))}
+    network = networks.quadratic_program(jax.random.key(0), 64, 40)
+    apply, start = network.apply, network.params | {"t": jnp.full(64, -jnp.log(4.0))}
     begin = time.perf_counter()
     how = dict(loss=squares, optimizer=optax.adam(1e-2), batch_size=50)
     trained = training.fit(apply, start, X, Y, jax.random.key(1), epochs=epochs, **how).require_finite()

@@ -5,11 +5,11 @@ solution away from the parameters. Here are those with a shape of their own.
 """
 
 from convexjax.layers.decisions import decision_loss, regret
-from convexjax.layers.isotonic import isotonic
-from convexjax.layers.masked import masked, mean_of_solved
+from convexjax.layers.denoising import total_variation
+from convexjax.layers.pool_adjacent import isotonic
+from convexjax.layers.probabilities import entmax, simplex, sparsemax
 from convexjax.layers.ranking import permutahedron, soft_rank, soft_sort, soft_top_k
-from convexjax.layers.simplex import entmax, simplex, sparsemax
-from convexjax.layers.total_variation import total_variation
+from convexjax.layers.solved_lanes import masked, mean_of_solved
 from convexjax.layers.transport import optimal_transport
 
 __all__ = [

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
-from convexjax.layers.isotonic import isotonic
+from convexjax.layers.pool_adjacent import isotonic
 from convexjax.problems.arguments import floating, require_shape
 
 

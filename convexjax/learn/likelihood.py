@@ -10,6 +10,7 @@ Poisson regression (`logistic`, `poisson`) are maximum likelihood, too.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ import optax
 from jax.scipy.stats import multivariate_normal
 from jaxtyping import ArrayLike
 
+from convexjax.compilation import quick_jit
 from convexjax.learn import lbfgs
 from convexjax.problems.arguments import floating, require_shape
 from convexjax.solution import Status
@@ -209,6 +211,19 @@ def mixture(
     _require_word(covariance)
     if not isinstance(components, int) or not 1 <= components <= n:
         raise ValueError(f"components must be a Python int from 1 to the number of rows, {n}, got {components!r}.")
+    if tolerance is None:
+        tolerance = 1e-4 if X.dtype == jnp.float32 else 1e-6
+    least_variance, tolerance = (jnp.asarray(value, X.dtype) for value in (least_variance, tolerance))
+    return _mixture(components, covariance)(X, key, least_variance, tolerance, jnp.asarray(max_iters))
+
+
+@cache
+def _mixture(components: int, covariance: str):
+    return quick_jit(partial(_fit_mixture, components, covariance))
+
+
+def _fit_mixture(components, covariance, X, key, least_variance, tolerance, max_iters) -> Mixture:
+    d = X.shape[1]
     centre, scale = jnp.mean(X, 0), jnp.std(X, 0)
     scale = jnp.where(scale > 0, scale, 1)
     if covariance == "unit":
@@ -232,8 +247,6 @@ def mixture(
         jnp.full((components, d), -0.5 * jnp.log(float(components)), X.dtype),
         jnp.zeros((components, d, d), X.dtype),
     )
-    if tolerance is None:
-        tolerance = 1e-4 if X.dtype == jnp.float32 else 1e-6
     risk = lambda params: -jnp.mean(model(params).log_density(Z))
     found = lbfgs.minimise(risk, start, tolerance=tolerance, max_iters=max_iters)
     fitted = model(found.params)

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from convexjax.layers import masked
+from convexjax.problems.qp import solve_qp
 
 ACTIVATIONS = {
     "relu": jax.nn.relu,
@@ -42,9 +46,12 @@ class Network:
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Predictions for a batch x."""
-        if self.state is None:
-            return self.apply(self.params, x)
-        return self.apply(self.params, x, None, self.state)[0]
+        return _predict(self.apply, self.params, self.state, x)
+
+
+@partial(jax.jit, static_argnums=0)
+def _predict(apply, params, state, x):
+    return apply(params, x) if state is None else apply(params, x, None, state)[0]
 
 
 def mlp(
@@ -221,6 +228,52 @@ def recurrent(
         )
 
     return _network(eqx, build, key, None)
+
+
+def quadratic_program(
+    key: jax.Array, size: int, equations: int, *, strength: float = 0.1, dtype: Any = None
+) -> Network:
+    """A layer that learns rules as equations: each row x of a batch becomes the solution z of
+
+        minimise    strength/2 |z|^2 - x'z   subject to   A z = A exp(t),   z >= 0
+
+    with A and t learnt. exp(t) is always feasible. A row that is not solved gives zeros, and no derivative.
+
+    Arguments:
+        key: a random key for A; t begins at zero.
+        size: length of x and z.
+        equations: rows of A, at most `size`; more than the rules need leave no freedom to z.
+        strength: positive.
+        dtype: as in `mlp`.
+
+    Returns:
+        `Network` with params {"A": (equations, size), "t": (size,)}; it needs no Equinox.
+
+    Source: Amos and Kolter, "OptNet", 2017.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from convexjax import learn
+    >>> network = learn.networks.quadratic_program(jax.random.key(0), 3, 1)
+    >>> bool(jnp.all(network(jnp.array([[1.0, -2.0, 0.0]])) >= 0))
+    True
+    """
+    size, equations = _positive("size", size), _positive("equations", equations)
+    if equations > size:
+        raise ValueError(f"equations must be at most size = {size}, got {equations}.")
+    if not strength > 0:
+        raise ValueError(f"strength must be positive, got {strength!r}.")
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    start = {"A": jax.random.uniform(key, (equations, size), dtype), "t": jnp.zeros(size, dtype)}
+
+    def solve(params, x):
+        P, A = strength * jnp.eye(size, dtype=x.dtype), params["A"]
+        return solve_qp(P, -x, A=A, b=A @ jnp.exp(params["t"]), lb=jnp.zeros((), x.dtype))
+
+    def apply(params, x, key=None):
+        return masked(jax.vmap(solve, (None, 0))(params, x))[0]
+
+    return Network(params=start, apply=apply)
 
 
 def from_equinox(model: Any, state: Any = None) -> Network:
