@@ -203,7 +203,7 @@ def controller() -> Rows:
 # ----------------------------------------------------------------------------- denoising
 
 
-def denoising(epochs: int = 40) -> Rows:
+def denoising(epochs: int = 15) -> Rows:
     """Signals with jumps, more often at some places than at others: one weight for all pairs, and one for each."""
     import jax
     import jax.numpy as jnp

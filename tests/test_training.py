@@ -46,7 +46,7 @@ def equal(a, b):
 # ----------------------------------------------------------------------------- networks
 
 
-@pytest.mark.parametrize("depth", [1, 2, 8])
+@pytest.mark.parametrize("depth", [1, 8])
 def test_gradient_of_a_perceptron_is_the_product_of_its_layers(depth):
     """dL/dW_k = delta_k h_(k-1)' with delta_k = diag(phi'(a_k)) W_(k+1)' delta_(k+1), layer by layer in NumPy."""
     network = networks.mlp(jax.random.key(depth), 3, 2, width=7, depth=depth, activation="tanh", dtype=jnp.float64)
@@ -97,19 +97,18 @@ def test_recurrent_networks_read_the_whole_sequence(cell):
 
 
 def test_convolutions_in_canonical_order_are_the_same_convolutions():
-    network = networks.cnn(KEY, (2, 8, 6), 3, channels=(4, 5), initialisation="he", dtype=F32)
-    x = jax.random.normal(KEY, (7, 2, 8, 6), F32)
-    loss = lambda params, x: jnp.sum(network.apply(params, x) ** 3)
-    plain, rewritten = jax.value_and_grad(loss, (0, 1)), canonical(jax.value_and_grad(loss, (0, 1)))
-    values = zip(*(jax.tree.leaves(f(network.params, x)) for f in (jax.jit(plain), jax.jit(rewritten))), strict=True)
-    for a, b in values:
+    x, w = jax.random.normal(KEY, (3, 2, 6, 5), F32), jax.random.normal(KEY, (4, 2, 3, 3), F32)
+    convolve = jax.jit(lambda x, w: jax.lax.conv_general_dilated(x, w, (2, 1), [(1, 1), (0, 1)]))
+    slopes = jax.grad(lambda x, w: jnp.sum(jax.nn.relu(convolve(x, w)) ** 3), (0, 1))
+    for a, b in zip(jax.jit(slopes)(x, w), jax.jit(canonical(slopes))(x, w), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-4)
     # inside of a loop, where it matters
-    loop = jax.jit(lambda x: jax.lax.scan(lambda c, _: (rewritten(network.params, c)[1][1], None), x, length=2)[0])
-    lowered = loop.lower(x).as_text()
-    assert "convolution" in lowered
+    loop = jax.jit(lambda x, w: jax.lax.scan(lambda c, _: (canonical(slopes)(*c), None), (x, w), length=2)[0])
+    lowered = loop.lower(x, w).as_text()
     orders = {line.split("dim_numbers = ")[1].split("->")[0] for line in lowered.splitlines() if "dim_numbers" in line}
     assert orders == {"[b, 0, 1, f]x[0, 1, i, o]"}
+    network = networks.cnn(KEY, (2, 8, 6), 3, channels=(4,), initialisation="he", dtype=F32)
+    assert network(jnp.ones((7, 2, 8, 6), F32)).shape == (7, 3)
 
 
 # ----------------------------------------------------------------------------- training
@@ -143,7 +142,8 @@ def test_steps_are_those_of_a_plain_loop(network, trained):
 
 
 def test_best_parameters_and_early_stopping(network):
-    optimizer = optax.sgd(0.05)
+    schedule = optax.cosine_decay_schedule(2e-2, 360)
+    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adamw(schedule, weight_decay=1e-3))
     how = HOW | dict(epochs=60, optimizer=optimizer, validation=(X[:20], -Y[:20]), metric=losses.absolute)
     run = training.fit(network.apply, network.params, X, Y, KEY, patience=4, **how)
     assert run.ending == training.Ending.EARLY_STOPPED and run.num_epochs < 60
@@ -169,31 +169,22 @@ def test_numbers_that_are_not_finite_stop_it_with_the_last_good_parameters(netwo
         run.require_finite()
 
 
-def test_gamma_and_learning_rates_as_lanes(network):
+def test_lanes_of_seeds_rates_and_gammas_and_one_that_fails(network):
     """vmap over seeds, over the weight of a regulariser, and over a number inside the optimizer."""
 
     def one(key, rate, gamma):
         how = HOW | dict(optimizer=optax.sgd(rate), regulariser=losses.squares, gamma=gamma, epochs=2)
         return training.fit(network.apply, network.params, X, Y, key, **how)
 
-    keys = jax.random.split(KEY, 2)
-    rates, gammas = jnp.array([0.01, 0.1], F32), jnp.array([0.0, 1.0], F32)
+    keys = jax.random.split(KEY, 3)
+    rates, gammas = jnp.array([1e30, 0.1, 0.01], F32), jnp.array([0.0, 1.0, 0.5], F32)
     many = jax.vmap(one)(keys, rates, gammas)
-    assert many.history.loss.shape == (2, 2) and many.ending.tolist() == [1, 1]
+    assert many.history.loss.shape == (3, 2) and many.ending.tolist() == [3, 1, 1]
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(many.last_params))
     alone = one(keys[1], 0.1, 1.0)
     for a, b in zip(*map(jax.tree.leaves, (alone.params, many.params)), strict=True):
         np.testing.assert_allclose(a, b[1], rtol=1e-3, atol=1e-5)
-    assert many.require_finite() is many
-
-
-def test_a_lane_that_fails_leaves_the_others(network):
-    one = lambda rate: training.fit(
-        network.apply, network.params, X, Y, KEY, **(HOW | dict(optimizer=optax.sgd(rate), epochs=3))
-    )
-    many = jax.vmap(one)(jnp.array([0.01, 1e30], F32))
-    assert many.ending.tolist() == [1, 3]
-    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(many.last_params))
-    with pytest.raises(RuntimeError, match="first"):
+    with pytest.raises(RuntimeError, match="1 trainings were not finite, first"):
         many.require_finite()
 
 
@@ -210,9 +201,8 @@ def test_batch_norm_keeps_its_averages():
     np.testing.assert_allclose(risk, run.history.validation_loss[int(run.best_epoch)], rtol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_precision_of_the_parameters_and_mixed(dtype):
-    network = networks.mlp(KEY, 4, "scalar", width=8, depth=1, dropout=0.1, dtype=dtype)
+def test_precision_of_the_parameters_and_mixed():
+    network = networks.mlp(KEY, 4, "scalar", width=8, depth=1, dropout=0.1, dtype=jnp.float64)
     seen = []
 
     def apply(params, x, key):
@@ -222,17 +212,12 @@ def test_precision_of_the_parameters_and_mixed(dtype):
 
     run = training.fit(apply, network.params, X, Y, KEY, **(HOW | dict(epochs=3)))
     mixed = training.fit(apply, network.params, X, Y, KEY, precision=jnp.bfloat16, **(HOW | dict(epochs=3)))
-    assert {leaf.dtype for leaf in jax.tree.leaves((run.params, mixed.params))} == {jnp.dtype(dtype)}
-    assert set(seen) == {jnp.dtype(dtype), jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in jax.tree.leaves((run.params, mixed.params))} == {jnp.dtype(jnp.float64)}
+    assert set(seen) == {jnp.dtype(jnp.float64), jnp.dtype(jnp.bfloat16)}
     np.testing.assert_allclose(run.history.loss, mixed.history.loss, rtol=0.1)
 
 
-def test_schedules_decay_clipping_and_line_search(network):
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(0.5), optax.adamw(optax.cosine_decay_schedule(1e-2, 12), weight_decay=1e-3)
-    )
-    run = training.fit(network.apply, network.params, X, Y, KEY, **(HOW | dict(optimizer=optimizer, epochs=2)))
-    assert run.ending == training.Ending.FINISHED
+def test_optimizers_that_search_along_a_line(network):
     how = HOW | dict(optimizer=optax.lbfgs(), epochs=15, batch_size=96)
     run = training.fit(network.apply, network.params, X, Y, KEY, **how)
     assert run.history.loss[-1] < 0.5 * run.history.loss[0]

@@ -95,6 +95,7 @@ def mlp(
     (5, 2)
     """
     eqx = _equinox()
+    _check_words(activation, norm, initialisation, dropout)
     widths = [width] * _positive("depth", depth, 0) if isinstance(width, int) else list(width)
     sizes = [_positive("inputs", inputs), *(_positive("width", w) for w in widths)]
     keys = iter(jax.random.split(key, len(sizes)))
@@ -152,8 +153,11 @@ def cnn(
         raise ValueError(f"shape must be (channels, height, width), got {shape!r}.")
     if not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"kernel must be an odd Python int, got {kernel!r}.")
+    _check_words(activation, norm, initialisation, dropout)
     blocks = [_positive("channels", c) for c in channels]
     convolutions, pool = _positive("convolutions", convolutions), _positive("pool", pool)
+    if not shape[1] // pool ** len(blocks) * (shape[2] // pool ** len(blocks)):
+        raise ValueError(f"an image of shape {shape} has no pixels left after {len(blocks)} blocks of pool {pool}.")
     keys = iter(jax.random.split(key, len(blocks) * convolutions + 2))
 
     def build():
@@ -166,8 +170,6 @@ def cnn(
             if pool > 1:
                 layers.append(eqx.nn.MaxPool2d(pool, pool))
                 h, w = h // pool, w // pool
-        if not h * w:
-            raise ValueError(f"an image of shape {shape} has no pixels left after {len(blocks)} blocks of pool {pool}.")
         size = c * h * w
         layers += [eqx.nn.Lambda(jnp.ravel), eqx.nn.Dropout(_probability(dropout))]
         if width is not None:
@@ -302,9 +304,6 @@ def from_equinox(model: Any, state: Any = None) -> Network:
 def _network(eqx, build, key, initialisation) -> Network:
     model, state = eqx.nn.make_with_state(build)()
     if initialisation is not None:
-        if initialisation not in INITIALISATIONS:
-            known = ", ".join(map(repr, INITIALISATIONS))
-            raise ValueError(f"initialisation must be None or one of {known}, got {initialisation!r}.")
         model = _with_weights(eqx, model, INITIALISATIONS[initialisation](in_axis=1, out_axis=0), key)
     return from_equinox(model, state if jax.tree.leaves(state) else None)
 
@@ -323,19 +322,26 @@ def _with_weights(eqx, model, draw, key):
 
 def _after(eqx, shape, activation, dropout, norm, dtype) -> list:
     """What follows a linear or convolutional layer with outputs of this shape."""
-    if isinstance(activation, str) and activation not in ACTIVATIONS:
-        known = ", ".join(map(repr, ACTIVATIONS))
-        raise ValueError(f"activation must be a function or one of {known}, got {activation!r}.")
     norms = {
         None: lambda: [],
         "layer": lambda: [eqx.nn.LayerNorm(shape, dtype=dtype)],
         "batch": lambda: [eqx.nn.BatchNorm(shape[0], axis_name="batch", mode="batch", dtype=dtype)],
     }
-    if norm not in norms:
-        raise ValueError(f'norm must be None, "layer" or "batch", got {norm!r}.')
     function = ACTIVATIONS[activation] if isinstance(activation, str) else activation
     layers = [*norms[norm](), eqx.nn.Lambda(function)]
     return [*layers, eqx.nn.Dropout(_probability(dropout))] if dropout else layers
+
+
+def _check_words(activation, norm, initialisation, dropout) -> None:
+    if isinstance(activation, str) and activation not in ACTIVATIONS:
+        known = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"activation must be a function or one of {known}, got {activation!r}.")
+    if norm not in (None, "layer", "batch"):
+        raise ValueError(f'norm must be None, "layer" or "batch", got {norm!r}.')
+    if initialisation is not None and initialisation not in INITIALISATIONS:
+        known = ", ".join(map(repr, INITIALISATIONS))
+        raise ValueError(f"initialisation must be None or one of {known}, got {initialisation!r}.")
+    _probability(dropout)
 
 
 def _positive(name: str, value: Any, least: int = 1) -> int:
