@@ -257,8 +257,9 @@ def quadratic_program(
     >>> import jax.numpy as jnp
     >>> from convexjax import learn
     >>> network = learn.networks.quadratic_program(jax.random.key(0), 3, 1)
-    >>> bool(jnp.all(network(jnp.array([[1.0, -2.0, 0.0]])) >= 0))
-    True
+    >>> z = network(jnp.array([[1.0, -2.0, 0.0]]))
+    >>> z.shape, bool(jnp.all(z >= -1e-5))
+    ((1, 3), True)
     """
     size, equations = _positive("size", size), _positive("equations", equations)
     if equations > size:
