@@ -105,6 +105,11 @@ def parser() -> argparse.ArgumentParser:
     nets = commands.add_parser("networks", help="networks on real data, and convex problems as layers")
     nets.set_defaults(run=run_networks)
     nets.add_argument("--parts", type=listed, default=["digits", "tables", "sequence", "step_time", "many"])
+    layers = commands.add_parser("cvxpy", help="problems of CVXPY as differentiable functions, beside cvxpylayers")
+    layers.set_defaults(run=run_cvxpy)
+    layers.add_argument("--names", type=listed, help="only these problems, separated by commas")
+    layers.add_argument("--lanes", type=int, default=128)
+    layers.add_argument("--repeats", type=int, default=3)
     add_gradients(commands.add_parser("gradients", help="the cost of a gradient beside the solve"))
     add_minimize(commands.add_parser("minimize", help="convex programs given as functions, beside other solvers"))
     add_gp(commands.add_parser("gp", help="geometric programs: large ones, the test set, batches, gate networks"))
@@ -235,6 +240,13 @@ def run_maxdet(arguments: argparse.Namespace) -> None:
     from benchmarks import maxdet
 
     print(report.aligned(maxdet.table(arguments)))
+
+
+def run_cvxpy(arguments: argparse.Namespace) -> None:
+    """Problems of CVXPY as functions."""
+    from benchmarks import cvxpy_functions
+
+    print(report.aligned(cvxpy_functions.table(arguments)))
 
 
 def run_families(arguments: argparse.Namespace) -> None:

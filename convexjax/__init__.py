@@ -4,12 +4,13 @@ from convexjax import gp, layers, learn, relaxations
 from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
 from convexjax.convexity import Counterexample, check_convexity
+from convexjax.geometric_solver import GeometricSolution
 from convexjax.least_squares import LeastSquares, lstsq
 from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.perturbed import perturbed
 from convexjax.problems.conic import solve_conic
-from convexjax.problems.gp import GeometricSolution, solve_gp
+from convexjax.problems.gp import solve_gp
 from convexjax.problems.maxdet import solve_maxdet
 from convexjax.problems.minimize import barrier_method, minimize
 from convexjax.problems.mpc import Trajectory, shift_horizon, solve_mpc

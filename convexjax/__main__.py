@@ -1,8 +1,8 @@
-"""`python -m convexjax`: solve real problems with known optima and print one table."""
+"""`python -m convexjax`: the command line."""
 
 import jax
 
-from convexjax.tour import main
+from convexjax.command_line import main
 
 if __name__ == "__main__":
     # The published optima have up to eleven digits. This process is the program's own, so the flag may be set here.

@@ -8,6 +8,23 @@ import numpy as np
 
 from convexjax.linear_algebra import vary_like
 
+# Most lanes of a chunk; and the bytes that the matrices of a chunk may take, which is what fits into a cache.
+LARGEST_CHUNK, CHUNK_BYTES = 64, 400_000
+
+
+def chunk_of(bytes_per_lane: int, lanes):
+    """How many lanes to solve together."""
+    on_cpu = jax.default_backend() == "cpu"
+    return max(1, min(CHUNK_BYTES // (bytes_per_lane + 1), LARGEST_CHUNK)) if on_cpu else lanes
+
+
+def vmap_in_chunks(function, data: tuple, batched: tuple, lanes: int, bytes_per_lane: int):
+    """`function(*data)` of each lane, in chunks: the rule for a batch of a `custom_vmap`."""
+    axes = jax.tree.map(lambda flag: 0 if flag else None, tuple(batched))
+    of_lanes = lambda data, lanes: jax.vmap(function, axes, axis_size=lanes)(*data)
+    answers = in_chunks(of_lanes, data, tuple(batched), lanes, chunk_of(bytes_per_lane, lanes))
+    return answers, jax.tree.map(lambda _: True, answers)
+
 
 def in_chunks(function, arguments, batched, lanes: int, chunk: int):
     """`function(arguments, lanes)` of a batch of `lanes`, at most `chunk` lanes at a time, one chunk after the other.

@@ -35,14 +35,20 @@ from convexjax.solution import Status
 FRACTION = 0.99
 LEAST_SHARE = 0.02
 LEAST_SLACK = {"float64": 1e-9, "float32": 3e-5}
+# The gap of all constraints that a step aims at is at least so many times the gradient of the Lagrangian: where
+# a multiplier and its slack both go to 0, steps go wrong if the gap runs ahead of it.
+LEAST_GAP = 0.3
 # Regularisation in units of eps, relative to the largest and to each diagonal entry.
 REGULARISATION = 5.0
 REFINEMENT_STEPS = 6
 # Up to so many variables the factor is inverted once: products with the inverse vectorise over batches.
 INVERTED = 64
-# Iterations without progress after which a round ends; and rounds: the program, phase one, the program again from the
-# point that it found.
-PATIENCE, ROUNDS = 12, 3
+# Iterations without progress after which a round ends.
+PATIENCE = 12
+# Rounds: the program, phase one, and the program again, from the point that phase one found, or as far from the
+# boundary from the best point of the first round if that was nearly a solution.
+FIRST, PHASE_ONE, LAST, OUT_OF_ROUNDS = range(4)
+RECENTRED = 1e-2
 
 
 class Point(NamedTuple):
@@ -61,6 +67,7 @@ class State(NamedTuple):
     best: Point
     claims: jax.Array  # of the best
     error: jax.Array  # of the best
+    dual: jax.Array  # gradient of the Lagrangian at the point, relative to its terms
     idle: jax.Array
     boost: jax.Array
     step: jax.Array
@@ -75,8 +82,8 @@ class State(NamedTuple):
 
 
 def factor(program: GeometricProgram, d, lam, s, boost):
-    """Cholesky factors of M (its inverse for few variables) and of the Schur complement of the equations; slacks are
-    bounded from below, `s[0]` is not used."""
+    """Cholesky factor U of M (its inverse for few variables) and that of the Schur complement of the equations; slacks
+    are bounded from below, `s[0]` is not used."""
     terms, G, dtype = program.terms, program.G, d.dtype
     eps = jnp.finfo(dtype).eps
     bounded = jnp.maximum(s, LEAST_SLACK[dtype.name])
@@ -88,28 +95,35 @@ def factor(program: GeometricProgram, d, lam, s, boost):
     size = jnp.where(size > 0, size, 1)
     shift = boost * eps * (REGULARISATION * size + diagonal)
     G_weight = jnp.max(diagonal)
-    M = M + jnp.diag(shift)
+    everywhere = jnp.arange(M.shape[0])
+    M = M.at[everywhere, everywhere].add(shift)
     if G.shape[0]:
         M = M + G_weight * (G.T @ G)
-    L = jnp.linalg.cholesky(M, symmetrize_input=False)
+    U = cholesky(M)
     if M.shape[0] <= INVERTED:
-        L = jax.scipy.linalg.solve_triangular(L, jnp.eye(M.shape[0], dtype=dtype), lower=True)
+        U = jax.scipy.linalg.solve_triangular(U.T, jnp.eye(M.shape[0], dtype=dtype), lower=True).T
     if not G.shape[0]:
-        return L, None, G_weight, curvature
+        return U, None, G_weight, curvature
     if M.shape[0] <= INVERTED:
-        half = G @ L.T
+        half = G @ U
     else:
-        half = jax.lax.linalg.triangular_solve(L, G, left_side=False, lower=True, transpose_a=True)
+        half = jax.lax.linalg.triangular_solve(U.T, G, left_side=False, lower=True, transpose_a=True)
     complement = half @ half.T
     ridge = 10 * eps * jnp.max(jnp.diagonal(complement))
-    return L, jnp.linalg.cholesky(complement + ridge * jnp.eye(G.shape[0], dtype=dtype)), G_weight, curvature
+    return U, jnp.linalg.cholesky(complement + ridge * jnp.eye(G.shape[0], dtype=dtype)), G_weight, curvature
+
+
+def cholesky(M):
+    """U with U'U = M, from the upper triangle of M. LAPACK wants columns, XLA keeps what a loop carries by rows: as a
+    transpose of a lower factor nothing has to be reordered, which would take longer than a solve with the factor."""
+    return jnp.linalg.cholesky(M.T, symmetrize_input=False).T
 
 
 def solve_factored(program: GeometricProgram, factors, right, right_G):
     """(dy, dnu) with M dy + G'dnu = right, G dy = right_G, up to the regularisation."""
-    L, L_G, G_weight, _ = factors
-    inverted = L.shape[0] <= INVERTED
-    solve = lambda v: (L @ v) @ L if inverted else jax.scipy.linalg.cho_solve((L, True), v)
+    U, L_G, G_weight, _ = factors
+    inverted = U.shape[0] <= INVERTED
+    solve = lambda v: U @ (v @ U) if inverted else jax.scipy.linalg.cho_solve((U.T, True), v)
     if L_G is None:
         return solve(right), right_G
     G = program.G
@@ -167,8 +181,8 @@ def solve_refined(program: GeometricProgram, factors, d, lam, s, right, right_v,
 # ----------------------------------------------------------------------------- one iteration
 
 
-def direction(program: GeometricProgram, point: Point, boost) -> tuple[Point, jax.Array, jax.Array]:
-    """The corrected direction, that of lambda, and the step."""
+def direction(program: GeometricProgram, point: Point, boost, dual) -> tuple[Point, jax.Array, jax.Array]:
+    """The corrected direction, the step, and mu; `dual` is the gradient of the Lagrangian."""
     A, b, terms, G, h = program.A, program.b, program.terms, program.G, program.h
     y, d, s, nu = point
     lam = terms.sums(d)
@@ -208,7 +222,7 @@ def direction(program: GeometricProgram, point: Point, boost) -> tuple[Point, ja
         move, dlam, step = carry
         first = i == 0
         sigma = jnp.where(first, 0, jnp.maximum((1 - step) ** 3, 1e-6))
-        second = (sigma * mu - step**2 * move.s * dlam).at[0].set(0)
+        second = (jnp.maximum(sigma * mu, LEAST_GAP * dual / number) - step**2 * move.s * dlam).at[0].set(0)
         clip = lambda e: jnp.clip(step * e, -1, 1)
         curved = 0.5 * clip(terms.spread((dlam / scale).at[0].set(0))) ** 2 - 0.5 * clip(move.d) ** 2
         keep = 1 - sigma
@@ -227,7 +241,7 @@ def direction(program: GeometricProgram, point: Point, boost) -> tuple[Point, ja
 
 def iterate(program: GeometricProgram, options: Options, state: State) -> State:
     """One iteration of a round: step, measure, judge."""
-    move, step, mu = direction(program, state.point, state.boost)
+    move, step, mu = direction(program, state.point, state.boost, state.dual)
     y, d, s, nu = state.point
     new = Point(
         y + step * move.y, d * jnp.maximum(1 + step * move.d, LEAST_SHARE), s + step * move.s, nu + step * move.nu
@@ -245,7 +259,7 @@ def judge(program: GeometricProgram, options: Options, state: State, mu, along) 
     y, d, _, nu = point = state.point
     solved, almost, infeasible = options.tolerances(d.dtype)
     claims, F = measure(program, y, d, nu)
-    phase_one = state.rounds == 1
+    phase_one = state.rounds == PHASE_ONE
     # phase one goes on until it has found a feasible point, or proved that there is none
     feasible = phase_one & (jnp.max(F[1:-1], initial=-jnp.inf) + y[-1] < 0)
     fall = growth(program, along)
@@ -264,7 +278,7 @@ def judge(program: GeometricProgram, options: Options, state: State, mu, along) 
     proved = is_infeasible | is_unbounded
     status = jnp.int32(Status.UNSOLVED)
     for happened, outcome in (
-        ((stuck | exhausted) & (lowest <= almost), Status.ALMOST_SOLVED),
+        (((stuck & (state.rounds == LAST)) | exhausted) & (lowest <= almost), Status.ALMOST_SOLVED),
         (is_unbounded, Status.DUAL_INFEASIBLE),
         (converged, Status.SOLVED),
     ):
@@ -279,6 +293,7 @@ def judge(program: GeometricProgram, options: Options, state: State, mu, along) 
         best=best,
         claims=new_claims,
         error=lowest,
+        dual=jnp.where(jnp.isfinite(claims.dual), claims.dual, 0),
         idle=idle,
         status=status,
         ended=(converged & ~phase_one) | feasible | stuck | exhausted | ~Status.UNSOLVED.holds(status),
@@ -314,6 +329,7 @@ def run(program: GeometricProgram, options: Options, y: jax.Array, guess: tuple 
         best=first,
         claims=jnp.full(len(Claims._fields), jnp.inf, dtype),
         error=jnp.array(jnp.inf, dtype),
+        dual=jnp.zeros((), dtype),
         idle=jnp.int32(0),
         boost=jnp.ones((), dtype),
         step=jnp.ones((), dtype),
@@ -331,7 +347,7 @@ def run(program: GeometricProgram, options: Options, y: jax.Array, guess: tuple 
         jax.debug.print(" iter   primal     dual       gap        infeas.    unbound.   mu         step", ordered=False)
 
     def round_(state):
-        phase_one = state.rounds == 1
+        phase_one = state.rounds == PHASE_ONE
         local = in_phase_one(program, phase_one)
         state = jax.lax.while_loop(lambda state: ~state.ended, lambda state: iterate(local, options, state), state)
         return following(program, options, state)
@@ -343,28 +359,31 @@ def run(program: GeometricProgram, options: Options, y: jax.Array, guess: tuple 
 def following(program: GeometricProgram, options: Options, state: State) -> State:
     """The state at the start of the next round, if nothing has been proved."""
     _, almost, _ = options.tolerances(program.b.dtype)
-    rounds = state.rounds + 1
-    to_phase_one = rounds == 1
+    nearly = (state.rounds == FIRST) & (state.error <= almost)
+    rounds = jnp.where(nearly, LAST, state.rounds + 1)
+    to_phase_one = rounds == PHASE_ONE
     exhausted = state.num_iters >= jnp.asarray(options.max_iters).astype(jnp.int32)
-    out_of_rounds = rounds >= ROUNDS
+    over = exhausted | (rounds == OUT_OF_ROUNDS)
     y = jnp.where(jnp.isfinite(state.best.y), state.best.y, 0).at[-1].set(0)
     F, _ = program.posynomials(y)
     # u of phase one above all constraints
-    largest = jnp.max(F[1:-1], initial=0)
-    local = in_phase_one(program, to_phase_one)
-    point = start(local, y.at[-1].set(jnp.where(to_phase_one, largest + 1, 0)))
-    status = jnp.where(
-        exhausted, jnp.int32(Status.MAX_ITERATIONS), jnp.where(out_of_rounds, jnp.int32(Status.NUMERICAL_ERROR), 0)
-    )
+    u = jnp.where(to_phase_one, jnp.max(F[1:-1], initial=0) + 1, 0)
+    guess = jnp.where(nearly, program.terms.sums(state.best.d), 1), jnp.where(nearly, RECENTRED, 1).astype(F.dtype)
+    point = start(in_phase_one(program, to_phase_one), y.at[-1].set(u), guess)
+    point = point._replace(nu=jnp.where(nearly, state.best.nu, 0))
     fresh = state._replace(
         point=point,
-        best=jax.tree.map(lambda a, b: jnp.where(exhausted | out_of_rounds, a, b), state.best, point),
-        error=jnp.array(jnp.inf, F.dtype),
-        idle=jnp.int32(0),
+        best=jax.tree.map(lambda a, b: jnp.where(over | nearly, a, b), state.best, point),
+        error=jnp.where(nearly, state.error, jnp.inf),
+        dual=jnp.zeros_like(state.dual),
+        # until it has come as far again
+        idle=jnp.where(nearly, jnp.int32(-PATIENCE), jnp.int32(0)),
         boost=jnp.ones_like(state.boost),
-        ended=exhausted | out_of_rounds,
+        ended=over,
         rounds=rounds,
-        status=status.astype(jnp.int32),
+        status=jnp.where(
+            exhausted, jnp.int32(Status.MAX_ITERATIONS), jnp.where(over, jnp.int32(Status.NUMERICAL_ERROR), 0)
+        ).astype(jnp.int32),
     )
     going = Status.UNSOLVED.holds(state.status)
     return jax.tree.map(lambda a, b: jnp.where(going, a, b), fresh, state)

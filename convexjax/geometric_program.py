@@ -92,7 +92,7 @@ class Pattern:
     rows: Any  # (nnz,) term of each entry, ascending
     columns: Any  # (nnz,)
     pairs: Any  # (2, P) entries of one term, in all pairs
-    pair_positions: Any  # (P,) where in the flat Hessian
+    pair_positions: Any  # (P,) where in the upper triangle of the Hessian, flat, that has also the column of phase one
     gradient_of: Any  # (nnz,) to which entry of a gradient an exponent adds
     gradient_segments: Any  # (J,) posynomial of each such entry
     gradient_columns: Any  # (J,)
@@ -112,20 +112,19 @@ class Pattern:
         sizes = np.bincount(gradient_segments, minlength=int(segment.max()) + 1)
         wide = np.flatnonzero(sizes > WIDE)
         is_wide = np.isin(gradient_segments, wide)
+        side = n + 1
+        if side * side >= 2**31:
+            raise ValueError(f"exponents have {n} variables; the Hessian is dense, and takes at most 46339.")
         pairs = _pairs_within(rows, np.arange(rows.size))
         gradient_pairs = _pairs_within(gradient_segments[~is_wide], np.flatnonzero(~is_wide))
-        if n * n >= 2**31:
-            raise ValueError(f"exponents have {n} variables; the Hessian is dense, and takes at most 46340.")
         arrays = (
             rows,
             columns,
-            pairs,
-            columns[pairs[0]] * n + columns[pairs[1]],
+            *_upper_triangle(pairs, columns, side),
             gradient_of,
             gradient_segments,
             gradient_columns,
-            gradient_pairs,
-            gradient_columns[gradient_pairs[0]] * n + gradient_columns[gradient_pairs[1]],
+            *_upper_triangle(gradient_pairs, gradient_columns, side),
             wide,
             np.searchsorted(wide, gradient_segments[is_wide]),
             np.flatnonzero(is_wide),
@@ -146,6 +145,15 @@ def _pairs_within(groups: np.ndarray, members: np.ndarray) -> np.ndarray:
     start = np.concatenate([[0], np.cumsum(count)[:-1]])
     right = np.arange(left.size) - np.repeat(start, count) + np.repeat(first, count)
     return np.stack([members[left], members[right]])
+
+
+def _upper_triangle(pairs: np.ndarray, columns: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs whose first column is not the larger one, in the order of their flat positions, and these."""
+    left, right = columns[pairs]
+    kept = np.flatnonzero(left <= right)
+    positions = left[kept] * side + right[kept]
+    order = np.argsort(positions, kind="stable")
+    return pairs[:, kept[order]], positions[order]
 
 
 @jax.tree_util.register_dataclass
@@ -177,26 +185,25 @@ class SparseExponents:
         return SparseExponents(jnp.abs(self.values), jnp.abs(self.extra), self.pattern).rmatvec(d)
 
     def gram(self, terms: "Terms", d: jax.Array, lam: jax.Array, curvature: jax.Array) -> jax.Array:
-        """As of `DenseExponents`, summed entry by entry."""
-        pattern, n, values = self.pattern, self.pattern.num_variables, self.values
+        """The upper triangle of that of `DenseExponents`, summed entry by entry."""
+        # all in one array and in place: a pass over a large matrix takes as long as many a computation
+        pattern, n, values = self.pattern, self.num_variables, self.values
         factor = (curvature - 1) / lam
         (e1, e2), (g1, g2) = pattern.pairs, pattern.gradient_pairs
         weighted = d[pattern.rows] * values
         gradient = jax.ops.segment_sum(weighted, pattern.gradient_of, pattern.gradient_columns.shape[0])
         scaled = factor[pattern.gradient_segments] * gradient
-        M = jnp.zeros(n * n, values.dtype)
-        M = M.at[pattern.pair_positions].add(weighted[e1] * values[e2])
-        M = M.at[pattern.gradient_positions].add(scaled[g1] * gradient[g2]).reshape(n, n)
         entries = pattern.wide_entries
-        if entries.shape[0]:
-            wide = jnp.zeros((pattern.wide.shape[0], n), values.dtype)
-            wide = wide.at[pattern.wide_rows, pattern.gradient_columns[entries]].set(gradient[entries])
-            M = M + wide.T @ (factor[pattern.wide][:, None] * wide)
+        wide = jnp.zeros((pattern.wide.shape[0], n), values.dtype)
+        wide = wide.at[pattern.wide_rows, pattern.gradient_columns[entries]].set(gradient[entries])
+        M = (wide.T @ (factor[pattern.wide][:, None] * wide)).reshape(-1)
+        M = M.at[pattern.pair_positions].add(weighted[e1] * values[e2], indices_are_sorted=True)
+        M = M.at[pattern.gradient_positions].add(scaled[g1] * gradient[g2], indices_are_sorted=True).reshape(n, n)
         # the column of phase one is the matrix times a unit vector
         along = self.extra - terms.spread(terms.sums(d * self.extra) / lam)
         mean = terms.sums(d * self.extra)
         border = self.rmatvec(d * along + d * terms.spread(curvature * mean / lam))
-        return jnp.block([[M, border[:-1, None]], [border[None, :]]])
+        return M.at[:, -1].set(border)
 
 
 def _sorted_sum(values, groups, number):

@@ -59,6 +59,19 @@ def _(primals, tangents):
     return scale_tangent(tree, factor), jax.tree.map(scaled, direction)
 
 
+@jax.custom_jvp
+def gate(tree, is_open):
+    """`tree` itself; its derivatives are zero, whatever they are multiplied with, unless `is_open`."""
+    return batched_like(tree, is_open)
+
+
+@gate.defjvp
+def _(primals, tangents):
+    (tree, is_open), (direction, _) = primals, tangents
+    gated = lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else jnp.where(is_open, leaf, 0)
+    return gate(tree, is_open), jax.tree.map(gated, direction)
+
+
 def _varying(leaf) -> frozenset[str]:
     """The mesh axes over which a value varies; the name of this attribute depends on the version of JAX."""
     kind: Any = jax.typeof(leaf)

@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from convexjax import barrier, interior_point, matrix_free, newton, smooth_interior_point
-from convexjax.batches import in_chunks
+from convexjax.batches import vmap_in_chunks
 from convexjax.cone_program import ConeProgram
 from convexjax.cones.product import ProductCone
 from convexjax.embedding import Point, units_of
 from convexjax.equilibration import Equilibration, equilibration
 from convexjax.implicit import attach, attach_value, is_unique
-from convexjax.linear_algebra import batched_like, scale_tangent, shifted, vary_like
+from convexjax.linear_algebra import gate, scale_tangent, shifted, vary_like
 from convexjax.options import Options
 from convexjax.smooth_program import SmoothProgram
 from convexjax.solution import Info, Status
-from convexjax.solver import CHUNK_BYTES, LARGEST_CHUNK, LEAST_SHIFT, USEFUL_GUESS, ConeSolution
+from convexjax.solver import LEAST_SHIFT, USEFUL_GUESS, ConeSolution
 
 # Most runs of the method: from the start, phase one, and from the point that it found.
 ROUNDS = 3
@@ -46,15 +46,9 @@ def _run(program: SmoothProgram, cone: ProductCone, x0, options: Options, guess:
 
 @_run.def_vmap
 def _(lanes, batched, *data):
-    batched = tuple(batched)
     program = data[0]
     n, rows = program.A.shape[-1], program.cone.rows
-    fitting = CHUNK_BYTES // (program.b.dtype.itemsize * 2 * n * (rows + n) + 1)
-    chunk = max(1, min(fitting, LARGEST_CHUNK)) if jax.default_backend() == "cpu" else lanes
-    axes = jax.tree.map(lambda flag: 0 if flag else None, batched)
-    of_lanes = lambda data, lanes: jax.vmap(_run.fun, axes, axis_size=lanes)(*data)
-    answers = in_chunks(of_lanes, data, batched, lanes, chunk)
-    return answers, jax.tree.map(lambda _: True, answers)
+    return vmap_in_chunks(_run.fun, data, batched, lanes, program.b.dtype.itemsize * 2 * n * (rows + n))
 
 
 def _barrier(program: SmoothProgram, cone: ProductCone, x0, options: Options, guess) -> ConeSolution:
@@ -94,19 +88,6 @@ def _differentiable(program: SmoothProgram, options: Options, answer: ConeSoluti
     x, s, z, objective = (jnp.where(solved, new, old) for new, old in zip(attached, found, strict=True))
     answer = ConeSolution(x, s, z, objective, answer.status, info)
     return scale_tangent(answer, weight) if options.failed_derivative == "nan" else answer
-
-
-@jax.custom_jvp
-def gate(tree, is_open):
-    """`tree` itself; its derivatives are zero, whatever they are multiplied with, unless `is_open`."""
-    return batched_like(tree, is_open)
-
-
-@gate.defjvp
-def _(primals, tangents):
-    (tree, is_open), (direction, _) = primals, tangents
-    gated = lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else jnp.where(is_open, leaf, 0)
-    return gate(tree, is_open), jax.tree.map(gated, direction)
 
 
 def _scaled(program: SmoothProgram, point: tuple, equilibrate: bool) -> tuple[SmoothProgram, Equilibration]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from convexjax import active_set, interior_point, semismooth
-from convexjax.batches import in_chunks, in_slots
+from convexjax.batches import chunk_of, in_chunks, in_slots
 from convexjax.cone_program import ConeProgram, is_convex
 from convexjax.embedding import Claims, Point, Units, measure, units_of, unpack
 from convexjax.equilibration import Equilibration, equilibration
@@ -87,8 +87,6 @@ def _attach_jvp(equilibrate, derivative, primals, tangents):
 
 # ----------------------------------------------------------------------------- one program, and batches
 
-# Most lanes of a chunk; and the bytes that the matrices of a chunk may take, which is what fits into a cache.
-LARGEST_CHUNK, CHUNK_BYTES = 64, 400_000
 # Lanes that the interior point steps together: fewer than fit, for each step takes as long as its slowest lane; and the
 # fewest for which it pays to exchange those that have finished.
 SLOTS, LEAST_SLOTS = 16, 4
@@ -122,9 +120,8 @@ def _(lanes, batched, *data):
         run, numbers = _walk_lanes, m * m
     else:
         run, numbers = _interior_point_lanes, 2 * n * (m + n)
-    fitting = CHUNK_BYTES // (size * numbers + 1)
+    chunk = chunk_of(size * numbers, lanes)
     on_cpu = jax.default_backend() == "cpu"
-    chunk = max(1, min(fitting, LARGEST_CHUNK)) if on_cpu else lanes
     few = isinstance(lanes, int) and min(chunk, SLOTS) < lanes
     # an exchange of lanes would take them from device to device
     exchange = on_cpu and few and chunk >= LEAST_SLOTS and jax.local_device_count() == 1 and not rest[0].verbose

@@ -43,46 +43,29 @@ def test_compiled_model_is_a_function(box):
     np.testing.assert_allclose(next(iter(result.sensitivities.values())), elasticity, rtol=1e-7)
 
 
-def test_simple_flight():
-    # gpkit's documentation: 303.1 N
-    D, A, S, V, W, Re, C_D, C_L, C_f, W_w = gp.variables("D A S V W Re C_D C_L C_f W_w")
-    k, e, mu, rho, tau, N_ult, V_min, C_Lmax = 1.2, 0.95, 1.78e-5, 1.23, 0.12, 3.8, 22, 1.5
-    wetted, structure, surface, CDA0, W_0 = 2.05, 8.71e-5, 45.24, 0.031, 4940
-    model = gp.minimize(
-        D,
-        [
-            C_D >= CDA0 / S + k * C_f * wetted + C_L**2 / (np.pi * A * e),
-            W_w >= structure * N_ult * A**1.5 * (W_0 * W * S) ** 0.5 / tau + surface * S,
-            D >= 0.5 * rho * S * C_D * V**2,
-            Re <= rho / mu * V * (S / A) ** 0.5,
-            C_f >= 0.074 / Re**0.2,
-            W <= 0.5 * rho * S * C_L * V**2,
-            W <= 0.5 * rho * S * C_Lmax * V_min**2,
-            W >= W_0 + W_w,
-        ],
-    )
-    result = model.solve().require_solved()
-    np.testing.assert_allclose(result.objective, 303.074772586, rtol=1e-8)
+@pytest.mark.parametrize("name", ["water tank", "aircraft", "power control", "truss", "floor plan", "7 gates"])
+def test_documented_examples(name):
+    # the benchmarks stand beside the package in the repository and are not shipped with it
+    example = pytest.importorskip("benchmarks.gp_examples").EXAMPLES[name]
+    result = example.model().solve().require_solved()
+    digits = 1e-4 if name == "7 gates" else 1e-8  # published to so many
+    np.testing.assert_allclose(result.objective, example.optimum, rtol=digits)
 
 
-def test_water_tank_with_arrays_and_equations():
-    # gpkit's documentation: 1.293 m^2
-    d, A, V = gp.variable("d", 3, units="m"), gp.variable("A", units="m^2"), gp.variable("V", units="m^3")
-    model = gp.minimize(A, [A >= 2 * (d * np.roll(d, 1)).sum(), V == d.prod(), 1000 * V == 100])
-    result = model.solve().require_solved()
-    np.testing.assert_allclose(result.objective, 6 * 0.1 ** (2 / 3), rtol=1e-8)
-    np.testing.assert_allclose(result["d"], 0.1 ** (1 / 3), rtol=1e-6)
-
-
-def test_power_control():
-    # the least power with which three links have signals three times as strong as their noise: all constraints bind
-    G = np.array([[1.0, 0.1, 0.05], [0.08, 0.9, 0.1], [0.1, 0.02, 1.1]])
-    p, noise, ratio = gp.variable("p", 3, units="W"), 0.5, 3.0
-    off = G - np.diag(np.diag(G))
-    result = gp.minimize(p.sum(), [ratio * (off @ p + noise) <= np.diag(G) * p]).solve().require_solved()
-    np.testing.assert_allclose(
-        result["p"], np.linalg.solve(np.diag(np.diag(G)) - ratio * off, np.full(3, 1.5)), rtol=1e-7
-    )
+def test_network_of_gates():
+    # 60 gates, 121 variables: sparse exponents; the arrival time of the slowest output is that of the slowest path
+    examples = pytest.importorskip("benchmarks.gp_examples")
+    fanout, powers = examples.random_network(60)
+    result = examples.circuit(180.0, 240.0, fanout, powers).solve().require_solved()
+    x, arrival = np.asarray(result["x"]), np.zeros(60)
+    delay = [(sum(1 + x[h] for h in outputs) if outputs else 10) / x[g] for g, outputs in enumerate(fanout)]
+    for g, outputs in enumerate(fanout):  # in the order of the layers
+        arrival[g] += delay[g]
+        for h in outputs:
+            arrival[h] = max(arrival[h], arrival[g])
+    np.testing.assert_allclose(np.max(arrival), result.objective, rtol=1e-7)
+    assert x.sum() <= 180 * (1 + 1e-7) and powers @ x <= 240 * (1 + 1e-7) and np.min(x) >= 1 - 1e-7
+    assert result.sensitivities["area"] > 0.1 or result.sensitivities["power"] > 0.1
 
 
 def test_generalised_posynomials():
@@ -148,7 +131,19 @@ REFUSED = [
     (lambda: gp.minimize(X + gp.variable("x"), [X >= 1]), "have the name 'x'"),
     (lambda: X + "a", "is no number"),
     (lambda: ARRAY - 1, "no minus"),
+    (lambda: X == 0, "cannot be 0"),
+    (lambda: (X**1e200) ** 1e200, "exponent of x overflows"),
+    (lambda: 10**400 * X, "too large"),
+    (lambda: X * "2", "is no number"),
+    (lambda: jnp.ones(2) * ARRAY, "to the right"),
+    (lambda: gp.variable("a", -1), "none negative"),
+    (lambda: gp.variable("a", 2.5), "must be an integer"),
+    (lambda: gp.variables(""), "separated by spaces"),
     (lambda: gp.variable(""), "must be a string"),
+    (lambda: gp.compile(3), "must be a Model"),
+    (lambda: gp.compile(lambda a: a * X)(a=1.0), "must make a Model"),
+    (lambda: box_model().solve(walls=np.inf, floor=1.0), "positive and finite"),
+    (lambda: box_model().solve(walls=1.0, floor=1.0, warm_start=3), "must be a Result"),
     (lambda: box_model().solve(walls=1.0), "floor missing"),
     (lambda: box_model().solve(walls=1.0, floor=1.0, roof=2.0), "roof unknown"),
     (lambda: box_model().solve(walls=-1.0, floor=1.0), "walls must be positive"),
@@ -160,6 +155,15 @@ REFUSED = [
 def test_refused(write, words):
     with pytest.raises(ValueError, match=words):
         write()
+
+
+def test_a_model_is_shown():
+    assert str(gp.maximize(X * Y, [(X + Y <= 2).named("sum")])) == "maximize x y\nsubject to\n    sum"
+
+
+def test_coefficients_may_be_arrays_of_jax():
+    f = gp.compile(lambda c: gp.minimize((ARRAY * c * c[0] + 1 / ARRAY).sum()))
+    np.testing.assert_allclose(f(c=jnp.asarray([1.0, 4.0]))["z"], [1, 0.5], rtol=1e-6)
 
 
 def test_names_that_do_not_exist(box):

@@ -43,6 +43,7 @@ ORDER = [
     "semidefinite_solver",
     "solver",
     "smooth_solver",
+    "geometric_solver",
     "problems",
     "relaxations",
     "gp",
@@ -53,7 +54,9 @@ ORDER = [
     "recursive_least_squares",
     "layers",
     "learn",
+    "interop",
     "tour",
+    "command_line",
 ]
 # These two see everything: the public names, and the program.
 TOP = ["__init__", "__main__"]
@@ -97,13 +100,10 @@ def test_imports_point_one_way(file):
 def test_imports_are_dependencies(file):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     dependencies = {requirement.split(">")[0] for requirement in project["dependencies"]}
-    # NumPy comes with JAX.
+    # NumPy and SciPy come with JAX.
     # Extras, imported where a function asks for it.
-    known = (
-        {"convexjax", "numpy", "lineax", "matplotlib", "equinox", "orbax", "tqdm"}
-        | dependencies
-        | sys.stdlib_module_names
-    )
+    extras = {"lineax", "matplotlib", "cvxpy", "equinox", "orbax", "tqdm"}
+    known = {"convexjax", "numpy", "scipy"} | extras | dependencies | sys.stdlib_module_names
     assert {name.split(".")[0] for name in imported_modules(file)} <= known
 
 

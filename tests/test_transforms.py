@@ -17,7 +17,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import convexjax as cj
-from convexjax import Status, compilation, solver
+from convexjax import Status, batches, compilation
 
 INF, NAN = np.inf, np.nan
 INFEASIBLE, UNBOUNDED = Status.PRIMAL_INFEASIBLE, Status.DUAL_INFEASIBLE
@@ -315,7 +315,7 @@ def test_chunks_change_nothing(monkeypatch):
     warm = cj.solve_qp(**QP, options=options)
     solve = lambda q: cj.solve_qp(**QP | {"q": q}, options=options, warm_start=warm)
     whole = jax.jit(jax.vmap(solve))(q)
-    monkeypatch.setattr(solver, "LARGEST_CHUNK", 3)
+    monkeypatch.setattr(batches, "LARGEST_CHUNK", 3)
     jax.clear_caches()
     got = jax.jit(jax.vmap(solve))(q)
     assert (got.status == whole.status).all() and (got.status == Status.SOLVED).all()
