@@ -417,6 +417,7 @@ def run_svm(arguments: argparse.Namespace) -> None:
         "kernel": lambda: svm.kernel(tuple(map(int, arguments.sizes)), repeats=arguments.repeats),
         "grid": lambda: svm.grid(repeats=arguments.repeats),
         "relevance": svm.relevance,
+        "head": svm.head,
         "scaling": lambda: svm.scaling(arguments.plot),
     }
     for name in chosen(arguments.parts, tables, "part"):

@@ -31,7 +31,9 @@ hypothesis.settings.load_profile("convexjax")
 
 
 def pytest_configure():
-    """Have XLA read its flags, and leave none to the processes that tests start."""
+    """Have XLA read its flags, and leave none to the processes that tests start. One thread a worker for LAPACK, which
+    reads this with the first factorisation: more of them than cores wait for each other most of the time."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     users = os.environ.get("XLA_FLAGS")
     os.environ["XLA_FLAGS"] = f"{users or ''} {FLAGS}"
     jax.devices()

@@ -196,6 +196,39 @@ def test_one_class():
     assert set(np.asarray(svm.predict(model, X)).tolist()) == {-1, 1}
 
 
+SEPARABLE = np.where(X[:, 0] - X[:, 1] > 0.2, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("kernel", [None, RBF])
+def test_hard_margin(kernel):
+    """The machine and its dual have one objective, and the machine of a large C is the same."""
+    K, y = (X @ X.T if kernel is None else rbf(X, X)), SEPARABLE
+    model = svm.fit(X, y, C=np.inf, kernel=kernel)
+    a = np.asarray(model.dual)
+    assert model.status == Status.SOLVED
+    assert a.min() >= 0 and abs(y @ a) <= 1e-9 * a.sum()
+    size = (y * a) @ K @ (y * a)
+    score = y * (K @ (y * a) + float(model.intercept))
+    assert score.min() >= 1 - 1e-9
+    near(size / 2, a.sum() - size / 2, 1e-9)
+    near(model.objective, size / 2, 1e-9)
+    near(model.margin, size**-0.5, 1e-9)
+    near(svm.fit(X, y, C=1e6, kernel=kernel).objective, size / 2, 1e-6)
+    near(svm.fit(X, y, gamma=np.inf, kernel=kernel).objective, size, 1e-9)
+
+
+def test_no_hard_margin():
+    model = svm.fit(X, Y, C=np.inf)
+    assert model.status == Status.PRIMAL_INFEASIBLE
+    # a point of both hulls
+    a = np.asarray(model.dual)
+    assert a.min() >= 0
+    near([a[Y > 0].sum(), a[Y < 0].sum()], [1, 1], 1e-9)
+    near(X.T @ (Y * a), np.zeros(P), 1e-6)
+    weights = (Y == SEPARABLE).astype(float)
+    assert svm.fit(X, Y, C=np.inf, sample_weight=weights).status == Status.SOLVED
+
+
 # ----------------------------------------------------------------------------- bad input
 
 
@@ -206,7 +239,9 @@ def test_errors():
         (lambda: svm.fit(X, Y), "one of gamma and C"),
         (lambda: svm.fit(X, Y, gamma=0.0), "gamma must be positive"),
         (lambda: svm.fit(X, Y, C=-1.0), "C must be positive"),
-        (lambda: svm.fit(X, Y, C=np.inf), "C must be positive and finite"),
+        (lambda: svm.fit(X, Y, C=np.nan), "C must be positive and finite"),
+        (lambda: svm.fit_regression(X, SCORE, C=np.inf), "C must be positive and finite"),
+        (lambda: svm.fit(X, Y, C=1.0, kernel=RBF, intercept=False, method="working_set"), "intercept=True"),
         (lambda: svm.fit(X, Y[1:], C=1.0), "y has shape"),
         (lambda: svm.fit(X, Y, C=1.0, loss="logistic"), "loss must be"),
         (lambda: svm.fit(X, Y, C=1.0, kernel="rbf"), "learn.kernels"),
@@ -215,10 +250,15 @@ def test_errors():
         (lambda: svm.fit_nu(X, Y, nu=1.5), "nu must be"),
         (lambda: svm.fit_regression(X, SCORE, C=1.0, epsilon=-1.0), "epsilon"),
         (lambda: svm.decision_function(svm.fit(X, Y, C=1.0), X[:, :2]), "X has shape"),
+        (lambda: svm.fit(X, Y, C=1.0, kernel=2.0 * kernels.RBF(-0.1)), "scale of RBF must be nonnegative"),
+        (lambda: svm.fit(X, Y, C=1.0, kernel=kernels.Laplacian(np.ones(2))), "one for each of 3 columns"),
+        (lambda: svm.fit(X[:1], Y[:1], C=1.0), "1 different labels"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):
             call()
+    with pytest.raises(TypeError, match="expected numbers"):
+        svm.fit(X, np.where(Y > 0, "yes", "no"), C=1.0)
 
 
 def test_statuses():
@@ -231,6 +271,9 @@ def test_statuses():
     of_traced = jax.jit(lambda y: svm.fit(X, y, C=1.0).status)
     assert of_traced(jnp.ones(M)) == of_traced(jnp.arange(float(M))) == Status.NUMERICAL_ERROR
     assert svm.fit(X, Y, C=1.0, kernel=kernels.Sigmoid(1.0, -1.0)).status == Status.NONCONVEX
+    of_scale = jax.jit(lambda scale: svm.fit(X, Y, C=1.0, kernel=kernels.RBF(scale)).status)
+    assert of_scale(0.3) == Status.SOLVED
+    assert of_scale(-0.3) == Status.NUMERICAL_ERROR
 
 
 def test_hard_data():
@@ -278,6 +321,10 @@ def loss(model):
 def test_linear_gradients():
     check_gradient(lambda X, C, w: loss(svm.fit(X, Y, C=C, sample_weight=w)), (X, 0.3, W), 1e-6)
     check_gradient(lambda C, e: loss(svm.fit_regression(X, SCORE, C=C, epsilon=e)), (0.3, 0.2), 1e-6)
+
+
+def test_hard_margin_gradients():
+    check_gradient(lambda X: loss(svm.fit(X, SEPARABLE, C=np.inf)), (X,), 1e-6)
 
 
 def test_kernel_gradients():

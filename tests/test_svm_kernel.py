@@ -1,7 +1,9 @@
 """`learn.svm` by working sets, and what is built on single machines: several classes, probabilities."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from test_learn_regression import check_gradient, near
 
 import convexjax as cj
@@ -59,6 +61,29 @@ def test_gradient_through_working_sets():
     fit = lambda C, s: svm.fit(X, Y, C=C, kernel=kernels.RBF(s), tolerance=1e-12, **SMALL)
     both = lambda model: model.objective + jnp.sum(jnp.sin(svm.decision_function(model, X[:7])))
     check_gradient(lambda C, s: both(fit(C, s)), (3.0, 0.5), 1e-4)
+
+
+# ----------------------------------------------------------------------------- grids
+
+
+def test_grid():
+    """The shares of single fits, in the order of the arguments, with folds of unequal classes."""
+    strengths, scales, folds = np.array([20.0, 0.05, 2.0]), np.array([0.1, 3.0]), learn.validation.k_fold(M, 3)
+    scores = svm.grid_scores(X, Y, strengths, scales, folds, tolerance=1e-9)
+    for i, C in enumerate(strengths):
+        for j, scale in enumerate(scales):
+            right = np.zeros(3)
+            for k in range(3):
+                inside = (folds != k).astype(float)
+                model = svm.fit(X, Y, C=C, kernel=kernels.RBF(scale), sample_weight=inside)
+                right[k] = (np.asarray(svm.predict(model, X)) == Y)[folds == k].mean()
+            near(scores[i, j], right.mean(), 1e-12)
+    traced = jax.jit(lambda X, y: svm.grid_scores(X, y, strengths, scales, folds, tolerance=1e-9))(X, Y)
+    near(traced, scores, 1e-12)
+    names = np.where(Y > 0, 2, 1)
+    near(svm.grid_scores(X, names, strengths, scales, folds, tolerance=1e-9), scores, 1e-12)
+    with pytest.raises(ValueError, match="strengths must be positive"):
+        svm.grid_scores(X, Y, -strengths, scales, folds)
 
 
 # ----------------------------------------------------------------------------- several classes, probabilities

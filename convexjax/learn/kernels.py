@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from convexjax.linear_algebra import static
 
@@ -23,6 +24,9 @@ class Kernel:
     def diagonal(self, X: jax.Array) -> jax.Array:
         """k(x, x) of the rows of X."""
         return jax.vmap(lambda x: self(x[None], x[None])[0, 0])(X)
+
+    def check(self, columns: int) -> None:
+        """Raise `ValueError` for parameters that are known now and do not fit to data with so many columns."""
 
     @property
     def is_convex(self) -> bool:
@@ -83,6 +87,21 @@ class Polynomial(Kernel):
 class _OfDistance(Kernel):
     """Kernels of a distance: k(x, x) = 1, and every matrix is positive semidefinite."""
 
+    scale: Any
+
+    def check(self, columns):
+        scale, name = self.scale, type(self).__name__
+        if np.shape(scale) not in ((), (columns,)):
+            wanted = f"a number or one for each of {columns} columns"
+            raise ValueError(f"the scale of {name} has shape {np.shape(scale)}, expected {wanted}.")
+        if not isinstance(scale, jax.core.Tracer) and not np.all(np.asarray(scale) >= 0):
+            raise ValueError(f"the scale of {name} must be nonnegative, got {scale}.")
+
+    def scale_for(self, X):
+        """The scale in the type of X, NaN where it is negative."""
+        scale = jnp.asarray(self.scale, X.dtype)
+        return jnp.where(scale >= 0, scale, jnp.nan)
+
     def diagonal(self, X):
         return jnp.ones(X.shape[0], X.dtype)
 
@@ -100,7 +119,7 @@ class RBF(_OfDistance):
     scale: Any
 
     def __call__(self, X, Z):
-        scale = jnp.asarray(self.scale, X.dtype)
+        scale = self.scale_for(X)
         # around the mean of Z: fewer digits are lost in the differences of squares
         centre = jax.lax.stop_gradient(jnp.mean(Z, 0))
         X, Z = X - centre, Z - centre
@@ -120,7 +139,7 @@ class Laplacian(_OfDistance):
     scale: Any
 
     def __call__(self, X, Z):
-        scale = jnp.broadcast_to(jnp.asarray(self.scale, X.dtype), X.shape[1:])
+        scale = jnp.broadcast_to(self.scale_for(X), X.shape[1:])
 
         def add(total, column):
             x, z, s = column
@@ -177,6 +196,10 @@ class Sum(Kernel):
     def __call__(self, X, Z):
         return self.first(X, Z) + self.second(X, Z)
 
+    def check(self, columns):
+        self.first.check(columns)
+        self.second.check(columns)
+
     @property
     def is_convex(self):
         return self.first.is_convex and self.second.is_convex
@@ -192,6 +215,10 @@ class Product(Kernel):
 
     def __call__(self, X, Z):
         return self.first(X, Z) * self.second(X, Z)
+
+    def check(self, columns):
+        self.first.check(columns)
+        self.second.check(columns)
 
     @property
     def is_convex(self):

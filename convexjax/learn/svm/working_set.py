@@ -7,7 +7,8 @@ learning practical", 1998). With the slopes F = p - K v - d v a variable may ris
 optimal if no F that may rise is above one that may fall. Half of the working set is new each time: those that may rise
 with the largest F and those that may fall with the smallest; the rows of K of the other half are still there. Within
 the set pairs of variables are moved, chosen by the decrease of the objective (Fan, Chen and Lin, "Working set selection
-using second order information", 2005). The rows of K are formed by matrix products, q m numbers at a time.
+using second order information", 2005), and in turns with them all that are between their bounds, by conjugate
+gradients. The rows of K are formed by matrix products, q m numbers at a time.
 """
 
 from typing import NamedTuple
@@ -17,8 +18,9 @@ import jax.numpy as jnp
 
 from convexjax.linear_algebra import vary_like
 
-# Of the violation in a working set, the share that is left there, and most steps, per variable.
-INNER, INNER_STEPS = 0.1, 20
+# Of the violation in a working set, the share that is left there; most rounds, and of each the variables for one step
+# in pairs and the most conjugate directions.
+INNER, INNER_ROUNDS, PER_PAIR, CONJUGATE = 0.1, 100, 4, 50
 # Most working sets.
 MAX_SETS = 20_000
 
@@ -94,10 +96,11 @@ def solve(problem: Problem, row_block, m: int, q: int, tolerance: jax.Array, sta
         K = jnp.concatenate([old_rows[:, own], new_rows[:, own]])
         start = v[index]
         low, high = jnp.where(single, lo[index], start), jnp.where(single, hi[index], start)
-        end = move_pairs(K, d[index], F[index], start, low, high, tolerance)
+        end = within(K, d[index], F[index], start, low, high)[0]
         change = end - start
         of_samples = change[:half] @ old_rows + change[half:] @ new_rows
-        v = v.at[index].add(change)
+        # what reaches a bound is there exactly
+        v = v.at[jnp.where(single, index, n)].set(end, mode="drop")
         moved = jnp.zeros(n, v.dtype).at[index].add(change)
         F = F - jnp.tile(of_samples, copies) - d * moved
         b, _, _ = bias(problem, v, F)
@@ -125,36 +128,99 @@ def product(row_block, v: jax.Array, m: int, block: int) -> jax.Array:
     return jax.lax.map(lambda own: row_block(own) @ beta, samples).reshape(-1)[:m]
 
 
-def move_pairs(K, d, F, v, lo, hi, tolerance) -> jax.Array:
-    """v after steps in pairs over a working set with the kernel matrix K."""
+def within(K, d, F, v, lo, hi) -> tuple[jax.Array, jax.Array]:
+    """(v, F) optimal over a working set with the kernel matrix K up to the share `INNER` of its violation: steps in
+    pairs, which find the variables that stay at bounds, and conjugate directions for the others."""
     q = v.shape[0]
+    target = INNER * violation(v, F, lo, hi)
+    curvature = jnp.diagonal(K) + d
+    product = lambda p: K @ p + d * p
+
+    def unfinished(state):
+        rounds, _, _, left = state
+        return (rounds < INNER_ROUNDS) & (left > target)
+
+    def one_round(state):
+        rounds, v, F, _ = state
+        v, F = jax.lax.cond(rounds > 0, lambda: move_free(product, curvature, F, v, lo, hi), lambda: (v, F))
+        v, F, left = move_pairs(K, d, F, v, lo, hi, target, q // PER_PAIR)
+        return rounds + 1, v, F, left
+
+    start = jnp.int32(0), v, F, jnp.full((), jnp.inf, v.dtype)
+    return jax.lax.while_loop(unfinished, one_round, vary_like((K, v), start))[1:3]
+
+
+def violation(v, F, lo, hi) -> jax.Array:
+    """By how much the largest F that may rise is above the smallest that may fall."""
+    return jnp.max(jnp.where(v < hi, F, -jnp.inf)) - jnp.min(jnp.where(v > lo, F, jnp.inf))
+
+
+def move_free(product, curvature, F, v, lo, hi) -> tuple[jax.Array, jax.Array]:
+    """(v, F) after steps of the method of conjugate gradients in the variables between their bounds, the last one when
+    one of them meets a bound (Polyak, "The conjugate gradient method in extremal problems", 1969). `product` gives
+    (K + d) p, `curvature` is the diagonal of that matrix."""
+    free = (v > lo) & (v < hi)
+    inverse = jnp.where(free, 1 / jnp.where(free & (curvature > 0), curvature, 1), 0)
+    total = jnp.sum(inverse)
+    inverse_sum = 1 / jnp.where(total > 0, total, 1)
+
+    def scaled(F):
+        """(F scaled by the diagonal such that the sum is zero, the square of its length): twice, for when the F are
+        nearly the same."""
+        centred = F - jnp.sum(inverse * F) * inverse_sum
+        z = inverse * (centred - jnp.sum(inverse * centred) * inverse_sum)
+        return z, jnp.sum(curvature * z * z)
+
+    def step(state):
+        count, v, F, p, size, _ = state
+        Kp = product(p)
+        bend = p @ Kp
+        length = size / jnp.where(bend > 0, bend, 1)
+        bound = jnp.where(p > 0, hi, lo)
+        room = jnp.where(p != 0, (bound - v) / jnp.where(p != 0, p, 1), jnp.inf)
+        longest = jnp.min(room)
+        inside = (bend > 0) & (length < longest)
+        length = jnp.where(inside, length, jnp.where(jnp.isfinite(longest), longest, 0))
+        # what reaches a bound is there exactly
+        v = jnp.where(room <= length, bound, jnp.clip(v + length * p, lo, hi))
+        F = F - length * Kp
+        z, new = scaled(F)
+        return count + 1, v, F, z + new / jnp.where(size > 0, size, 1) * p, new, inside
+
+    z, first = scaled(F)
+    unfinished = lambda s: (s[0] < CONJUGATE) & (s[4] > INNER**2 * first) & s[5]
+    start = jnp.int32(0), v, F, z, first, jnp.array(True)
+    return jax.lax.while_loop(unfinished, step, vary_like((curvature, v), start))[1:3]
+
+
+def move_pairs(K, d, F, v, lo, hi, target, most: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(v, F, violation) after at most `most` steps in pairs."""
+    q = v.shape[0]
+    places = jnp.arange(q, dtype=jnp.int32)
     curvature = jnp.diagonal(K) + d
     floor = jnp.finfo(v.dtype).eps * jnp.max(jnp.abs(curvature))
-
-    def violation(v, F):
-        return jnp.max(jnp.where(v < hi, F, -jnp.inf)) - jnp.min(jnp.where(v > lo, F, jnp.inf))
-
-    target = INNER * violation(v, F)
+    # the first place of a maximum: two passes that vectorise, unlike argmax
+    first = lambda where: jnp.min(jnp.where(where, places, q - 1))
 
     def step(state):
         count, v, F, _ = state
         slopes = jnp.where(v < hi, F, -jnp.inf)
-        i = jnp.argmax(slopes)
+        top = jnp.max(slopes)
+        i = first(slopes == top)
         K_i = K[i]
-        rise = F[i] - F
+        rise = jnp.where(v > lo, top - F, 0)
         second = jnp.maximum(curvature[i] + curvature - 2 * K_i, floor)
-        can = (v > lo) & (rise > 0)
-        j = jnp.argmax(jnp.where(can, rise * rise / second, -jnp.inf))
-        largest = jnp.max(jnp.where(v > lo, rise, -jnp.inf))
+        gain = jnp.where(rise > 0, rise * rise / second, 0)
+        most_gain = jnp.max(gain)
+        j = first(gain == most_gain)
         length = jnp.minimum(jnp.minimum(rise[j] / second[j], hi[i] - v[i]), v[j] - lo[j])
-        length = jnp.where(largest > 0, length, 0)
-        new = v.at[i].add(length).at[j].add(-length)
+        length = jnp.where(most_gain > 0, length, 0)
         # what reaches a bound is there exactly
-        new = jnp.clip(new, lo, hi)
-        F = F - length * (K_i - K[j])
-        F = F.at[i].add(-length * d[i]).at[j].add(length * d[j])
-        return count + 1, new, F, largest
+        move = length * ((places == i).astype(v.dtype) - (places == j).astype(v.dtype))
+        new = jnp.clip(v + move, lo, hi)
+        F = F - length * (K_i - K[j]) - d * move
+        return count + 1, new, F, jnp.max(rise)
 
-    unfinished = lambda s: (s[0] < INNER_STEPS * q) & (s[3] > target)
+    unfinished = lambda s: (s[0] < most) & (s[3] > target)
     start = jnp.int32(0), v, F, jnp.full((), jnp.inf, v.dtype)
-    return jax.lax.while_loop(unfinished, step, vary_like((K, v), start))[1]
+    return jax.lax.while_loop(unfinished, step, vary_like((K, v), start))[1:]
