@@ -13,6 +13,7 @@ from benchmarks import (
     first_call,
     gradients,
     mpc,
+    networks,
     plots,
     problem_files,
     regression,
@@ -103,6 +104,9 @@ def parser() -> argparse.ArgumentParser:
     machines.add_argument("--sizes", type=listed, default=["5000", "20000"], help="rows for `kernel`")
     machines.add_argument("--repeats", type=int, default=1)
     machines.add_argument("--plot", help="file to draw `scaling` in")
+    nets = commands.add_parser("networks", help="networks on real data, and convex problems as layers")
+    nets.set_defaults(run=run_networks)
+    nets.add_argument("--parts", type=listed, default=["digits", "tables", "sequence", "step_time", "many"])
     layers = commands.add_parser("cvxpy", help="problems of CVXPY as differentiable functions, beside cvxpylayers")
     layers.set_defaults(run=run_cvxpy)
     layers.add_argument("--names", type=listed, help="only these problems, separated by commas")
@@ -426,6 +430,12 @@ def run_svm(arguments: argparse.Namespace) -> None:
     }
     for name in chosen(arguments.parts, tables, "part"):
         print(f"\n{name}\n{report.aligned(tables[name]())}", flush=True)
+
+
+def run_networks(arguments: argparse.Namespace) -> None:
+    """The tables that were asked for."""
+    for name in chosen(arguments.parts, networks.PARTS, "part"):
+        print(f"\n{name}\n{report.aligned(networks.rectangular(networks.PARTS[name]()))}", flush=True)
 
 
 def chosen(names: list[str], known: Iterable[str], kind: str) -> list[str]:

@@ -1,6 +1,6 @@
 """convexjax: convex optimisation as pure JAX functions."""
 
-from convexjax import gp, learn, relaxations
+from convexjax import gp, layers, learn, relaxations
 from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
 from convexjax.convexity import Counterexample, check_convexity
@@ -39,6 +39,7 @@ __all__ = [
     "barrier_method",
     "check_convexity",
     "gp",
+    "layers",
     "learn",
     "lstsq",
     "minimize",

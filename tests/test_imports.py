@@ -53,6 +53,7 @@ ORDER = [
     "pseudo_inverse",
     "least_squares",
     "recursive_least_squares",
+    "layers",
     "learn",
     "interop",
     "tour",
@@ -102,7 +103,8 @@ def test_imports_are_dependencies(file):
     dependencies = {requirement.split(">")[0] for requirement in project["dependencies"]}
     # NumPy and SciPy come with JAX.
     # Extras, imported where a function asks for it.
-    known = {"convexjax", "numpy", "scipy", "lineax", "matplotlib", "cvxpy"} | dependencies | sys.stdlib_module_names
+    extras = {"lineax", "matplotlib", "cvxpy", "equinox", "orbax", "tqdm"}
+    known = {"convexjax", "numpy", "scipy"} | extras | dependencies | sys.stdlib_module_names
     assert {name.split(".")[0] for name in imported_modules(file)} <= known
 
 
