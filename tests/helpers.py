@@ -10,6 +10,10 @@ import convexjax as cj
 # ----------------------------------------------------------------------------- symmetric matrices as vectors
 
 
+# Options of `jax.jit` for what is tested to the last digits, which the code that the tests compile (conftest.py) loses.
+COMPILED_AS_BY_USERS = {"xla_backend_optimization_level": 3}
+
+
 def svec(X):
     """Upper triangle by columns, off-diagonal entries times sqrt 2, of the last two axes."""
     side = X.shape[-1]

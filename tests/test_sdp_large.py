@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse as sparse
-from helpers import near
+from helpers import COMPILED_AS_BY_USERS, near
 from jax.experimental.sparse import BCOO
 from test_sdp import certify_inequality, certify_matrix, definite, inner, symmetric
 
@@ -221,14 +221,15 @@ def test_float32():
 # ----------------------------------------------------------------------------- derivatives
 
 
-def checked_derivatives(function, data, tolerance=1e-5, step=2e-2):
+def checked_derivatives(function, data, tolerance=1e-5, step=2e-2, compiler_options=None):
     """Gradients in all data against differences of fourth order along random directions: the step is large, for the
     points have errors of their own."""
     rng = np.random.default_rng(9)
     directions = [rng.normal(size=v.shape) for v in data]
     directions = [v + np.swapaxes(v, -1, -2) if v.ndim == 3 else v for v in directions]
-    gradients = jax.jit(jax.grad(function, tuple(range(len(data)))))(*data)
-    value = jax.jit(function)
+    gradient_of = jax.grad(function, tuple(range(len(data))))
+    gradients = jax.jit(gradient_of, compiler_options=compiler_options)(*data)
+    value = jax.jit(function, compiler_options=compiler_options)
     for i, (gradient, direction) in enumerate(zip(gradients, directions, strict=True)):
         direction = direction / np.linalg.norm(direction)
         at = lambda t, i=i, direction=direction: value(
@@ -263,7 +264,8 @@ def test_derivatives_at_repeated_eigenvalues():
     F, x = symmetric(rng, n, k, k), 0.3 * rng.normal(size=n)
     d = np.concatenate([np.full((1, 2), 5.0), 0.1 * rng.normal(size=(n, 2))])
     data = inner(F, Z), np.concatenate([(S - np.tensordot(x, F, 1))[None], F]), d
-    checked_derivatives(objective_and_primal, [jnp.asarray(v) for v in data])
+    data = [jnp.asarray(v) for v in data]
+    checked_derivatives(objective_and_primal, data, compiler_options=COMPILED_AS_BY_USERS)
 
 
 def test_same_derivative_as_of_small_programs(monkeypatch):

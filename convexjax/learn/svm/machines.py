@@ -185,10 +185,10 @@ def fit_one_class(
 
     >>> import numpy as np
     >>> from convexjax import learn
-    >>> X = np.array([[0.0], [0.1], [-0.1], [0.05], [3.0]])
+    >>> X = np.array([[0.0], [1.0], [-1.0], [0.5], [4.0]])
     >>> model = learn.svm.fit_one_class(X, nu=0.3, kernel=learn.kernels.RBF(1.0))
-    >>> print(np.asarray(learn.svm.predict(model, [[0.02], [5.0]])))
-    [ 1 -1]
+    >>> print(np.asarray(learn.svm.predict(model, [[0.2], [6.0]])), int(model.status))
+    [ 1 -1] 1
     """
     require_given(X=X)
     ones = jnp.ones(np.shape(X)[:1], jnp.float32)
