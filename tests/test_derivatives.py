@@ -1,12 +1,12 @@
 """Derivatives of every solver: against finite differences, under transforms, at degenerate points, for failed lanes."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import solved_program
+from helpers import COMPILED_AS_BY_USERS, solved_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
