@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from convexjax.interop.cone_form import ConeForm
 from convexjax.interop.files.programs import ConicProgram, SemidefiniteProgram, semidefinite_or_conic
-from convexjax.interop.files.reading import FileError, lines, stem
+from convexjax.interop.files.reading import FileError, as_number, lines, stem
 
 LINEAR = ("F", "L=", "L+", "L-")
 
@@ -53,10 +53,7 @@ class _Text:
         return int(word)
 
     def number(self, word: str, expected: str) -> float:
-        try:
-            value = float(word)
-        except ValueError:
-            value = math.nan
+        value = as_number(word)
         if not math.isfinite(value):
             raise self.error(f"expected {expected}, a finite number; got {word[:40]!r}")
         return value

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from convexjax.interop.files.programs import QuadraticProgram
-from convexjax.interop.files.reading import FileError, lines, stem
+from convexjax.interop.files.reading import FileError, as_number, lines, stem
 
 
 class _Line(NamedTuple):
@@ -25,10 +25,7 @@ class _Line(NamedTuple):
         return FileError(self.path, f"{message}; got {' '.join(self.words)[:60]!r}.", self.number)
 
     def value(self, word: str) -> float:
-        try:
-            value = float(word)
-        except ValueError:
-            value = math.nan
+        value = as_number(word)
         if math.isnan(value):
             raise self.error(f"expected a number, not {word[:20]!r}")
         return value

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,14 @@ def content(path: Path) -> bytes:
 def lines(path: Path) -> list[str]:
     """The lines of a text file, unpacked."""
     return content(path).decode("utf-8", errors="replace").splitlines()
+
+
+def as_number(word: str) -> float:
+    """The number that a word says, NaN if none."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
 
 
 def stem(path: Path) -> str:

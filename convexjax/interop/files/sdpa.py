@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from convexjax.interop.files.programs import SemidefiniteProgram
-from convexjax.interop.files.reading import FileError, lines, stem
+from convexjax.interop.files.reading import FileError, as_number, lines, stem
 
 # A larger block is a slip of the pen, for which no memory shall be asked.
 LARGEST = 100_000
@@ -73,10 +73,7 @@ def _vector(path, rows, first: int, n: int) -> tuple[np.ndarray, int]:
 
 
 def _number(path, line: int, word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
+    value = as_number(word)
     if not math.isfinite(value):
         raise FileError(path, f"expected a finite number, got {word[:40]!r}.", line)
     return value
