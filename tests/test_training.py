@@ -346,6 +346,11 @@ CLASSES = (X[:, 0] > 0).astype(jnp.int32)
         (dict(params=jnp.zeros(4, jnp.int32)), "floating"),
         (dict(params={}), "no arrays"),
         (dict(validation=(X[:5], Y[:4])), "validation y has 4 rows"),
+        (dict(validation=X), "validation must be a pair"),
+        (dict(X=X[:, :3]), "apply does not take a batch of X, of shape"),
+        (dict(loss="mse"), "loss must be a function"),
+        (dict(optimizer=0.1), "optimizer must be one of optax"),
+        (dict(key=0), "key must be a random key"),
     ],
 )
 def test_bad_input(changed, message):

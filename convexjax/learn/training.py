@@ -337,6 +337,7 @@ def fit(
     [ 1. -2.] ran all epochs, 20 of them.
     """
     _check_numbers(epochs=epochs, batch_size=batch_size, patience=patience, checkpoint_every=checkpoint_every)
+    _check_kinds(apply, loss, optimizer, key, validation)
     if patience is not None and validation is None:
         raise ValueError("patience needs validation data, got None.")
     params = jax.tree.map(jnp.asarray, params)
@@ -436,6 +437,18 @@ def _check_numbers(patience, **counts) -> None:
             raise ValueError(f"{name} must be a Python int >= 1 (it is static), got {value!r}.")
 
 
+def _check_kinds(apply, loss, optimizer, key, validation) -> None:
+    for name, value in (("apply", apply), ("loss", loss)):
+        if not callable(value):
+            raise ValueError(f"{name} must be a function, such as those of `learn.losses`, got {value!r}.")
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise ValueError(f"optimizer must be one of optax, such as optax.adam(1e-3), got {optimizer!r}.")
+    if not hasattr(key, "dtype"):
+        raise ValueError(f"key must be a random key, such as jax.random.key(0), got {key!r}.")
+    if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
+        raise ValueError(f"validation must be a pair (X, y), got {type(validation).__name__}.")
+
+
 def _dtype(params):
     leaves = jax.tree.leaves(params)
     if not leaves or not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
@@ -471,7 +484,10 @@ def _check_model(plan: Plan, params, state, key, X, y) -> None:
     """That a batch goes through model and loss, by shapes alone."""
     rows = min(plan.batch_size, X.shape[0])
     shape_of = lambda array: jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype)
-    outputs = jax.eval_shape(lambda x: plan.outputs(params, x, key, state)[0], shape_of(X))
+    try:
+        outputs = jax.eval_shape(lambda x: plan.outputs(params, x, key, state)[0], shape_of(X))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"apply does not take a batch of X, of shape {shape_of(X).shape}: {error}") from error
     if not hasattr(outputs, "shape") or not outputs.shape or outputs.shape[0] != rows:
         got = getattr(outputs, "shape", jax.tree.structure(outputs))
         raise ValueError(f"apply gives outputs of shape {got} for a batch of {rows}, expected one row per sample.")
