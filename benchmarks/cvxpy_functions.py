@@ -110,7 +110,7 @@ def _measure(make: Callable, case: Case, values, weights, repeats: int) -> list[
     try:
         run = make(case, weights)
         outputs, gradients = run(values)
-    except Exception as error:
+    except Exception as error:  # a peer may fail in any way
         return [f"{type(error).__name__}", "-", "-", "-"]
     first, times = time.perf_counter() - start, []
     for _ in range(repeats):

@@ -13,6 +13,7 @@ import scipy.sparse as sparse
 from benchmarks.certificates import certify
 from benchmarks.conic_peers import prepare_clarabel
 from benchmarks.programs import Cones, ConicProgram
+from benchmarks.semidefinite import small_program
 
 # Seconds of a peer's call after which no tighter tolerance is tried.
 LONG = 5.0
@@ -71,16 +72,6 @@ def graphical_lasso(p: int, repeats: int) -> list[list[str]]:
     return [*rows, [f"graphical lasso {p}", "scikit-learn", f"{taken:.4f}", f"{value:.9f}", f"{theirs:.1e}"]]
 
 
-def small_program(seed: int, k: int = 6, n: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """c and F (n + 1, k, k) of min c'x - log det F(x), strictly feasible and bounded."""
-    rng = np.random.default_rng(seed)
-    F = rng.normal(size=(n + 1, k, k))
-    F = F + F.swapaxes(1, 2)
-    F[0] = F[0] @ F[0] / k + np.eye(k)
-    W = rng.normal(size=(k, k))
-    return np.einsum("nij,ij->n", F[1:], W @ W.T / k + np.eye(k)), F
-
-
 def as_conic(c: np.ndarray, F: np.ndarray) -> ConicProgram:
     """The program in conic form, as cvxpy writes it: min c'x - sum t, t_i <= log L_ii for the lower triangle L with
     [F(x), L; L', diag(L)] psd."""
@@ -111,7 +102,7 @@ def batch(lanes: int, repeats: int) -> list[list[str]]:
     jax.config.update("jax_enable_x64", True)
     import convexjax as cj
 
-    data = [small_program(seed) for seed in range(lanes)]
+    data = [small_program(seed, side=6, n=10) for seed in range(lanes)]
     c, F = (np.stack(v) for v in zip(*data, strict=True))
     conic = [as_conic(*lane) for lane in data]
     solve = jax.jit(jax.vmap(lambda c, F: cj.solve_maxdet(c, F)))
