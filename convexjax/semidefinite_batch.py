@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.active_set import Candidate
+from convexjax.block_matrices import TRIED_SIDE
 from convexjax.cone_program import ConeProgram
 from convexjax.cones.linear import Nonnegative
 from convexjax.cones.psd import PSD
 from convexjax.linear_algebra import Rows
 from convexjax.options import Options
-from convexjax.semidefinite_interior_point import TRIED_SIDE, run, scaling_of, start
+from convexjax.semidefinite_interior_point import run, scaling_of, start
 from convexjax.semidefinite_program import DiagonalBlock, MatrixBlocks, SemidefiniteProgram, traced_blocks
 from convexjax.solution import Status
 

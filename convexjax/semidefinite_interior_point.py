@@ -22,6 +22,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax.linalg import triangular_solve
 
+from convexjax.block_matrices import (
+    each,
+    inner_product,
+    inverse_factor,
+    is_definite,
+    largest,
+    log_det,
+    product,
+    symmetric,
+    to_boundary,
+    transpose,
+)
 from convexjax.embedding import Claims
 from convexjax.interior_point import State, begin_at, judge, print_header, recorded, unfinished
 from convexjax.linear_algebra import vary_like
@@ -29,11 +41,6 @@ from convexjax.options import Options
 from convexjax.semidefinite_program import SemidefiniteProgram
 from convexjax.solution import Status
 
-# Steps of Lanczos' method for the smallest eigenvalue of a large matrix; up to this side all eigenvalues are computed.
-LANCZOS_STEPS, SMALL_SIDE = 40, 60
-# In a batch, up to this side, step lengths are tried.
-TRIED_SIDE = 16
-STEPS = np.array([1.12, 0.99, 0.9, 0.8, 0.68, 0.54, 0.4, 0.24, 0.1, 0.02])
 # What a direction may miss of the equations of Z before it is refined, relative to c; by dtype.
 MISSED = {"float64": 1e-11, "float32": 1e-5}
 # Most Newton steps to a point of the central path.
@@ -97,120 +104,6 @@ def unscaled(program: SemidefiniteProgram) -> Scaling:
     return Scaling(jnp.ones_like(program.c), one, one, jnp.ones_like(program.b))
 
 
-# ----------------------------------------------------------------------------- operations on blocks
-# A part of S or Z is an array (count, side, side), or (l,) for a diagonal block.
-
-
-def _transpose(X):
-    return jnp.swapaxes(X, -1, -2)
-
-
-def _symmetric(X):
-    return (X + _transpose(X)) / 2 if X.ndim > 1 else X
-
-
-def _product(*factors):
-    """Of matrices, or of diagonals."""
-    out = factors[0]
-    for factor in factors[1:]:
-        out = out @ factor if out.ndim > 1 else out * factor
-    return out
-
-
-def _inverse_factor(X):
-    """L^-1 for X = L L', NaN if X is not positive definite."""
-    if X.ndim == 1:
-        return 1 / jnp.sqrt(jnp.where(X > 0, X, jnp.nan))
-    L = jnp.linalg.cholesky(X, symmetrize_input=False)
-    identity = jnp.broadcast_to(jnp.eye(X.shape[-1], dtype=X.dtype), X.shape)
-    return triangular_solve(L, identity, left_side=True, lower=True)
-
-
-def _is_definite(X):
-    return jnp.all(X > 0) if X.ndim == 1 else jnp.all(_are_definite(X))
-
-
-def _are_definite(X):
-    """Which matrices, (..., side, side), are positive definite."""
-    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(X, symmetrize_input=False)), (-1, -2))
-
-
-def _inner(X, Z):
-    return sum((jnp.sum(X_j * Z_j) for X_j, Z_j in zip(X, Z, strict=True)), jnp.zeros(()).astype(X[0].dtype))
-
-
-def _log_det(X):
-    if X.ndim == 1:
-        return jnp.sum(jnp.log(X))
-    return 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(X, symmetrize_input=False), axis1=-2, axis2=-1)))
-
-
-def _largest(X):
-    return jnp.stack([jnp.max(jnp.abs(X_j), initial=0) for X_j in X]).max()
-
-
-def _each(function, *parts):
-    return tuple(function(*own) for own in zip(*parts, strict=True))
-
-
-def _by_eigenvalues(X, inverse_factor, direction):
-    """The largest step from X = L L' along a direction that stays in the cone, at most 1e10."""
-    if direction.ndim == 1:
-        smallest = jnp.min(direction * inverse_factor**2, initial=0)
-    else:
-        W = _symmetric(inverse_factor @ direction @ _transpose(inverse_factor))
-        W = jnp.where(jnp.all(jnp.isfinite(W)), W, 0)  # LAPACK may not return from NaN
-        if W.shape[-1] <= SMALL_SIDE:
-            smallest = jnp.min(jnp.linalg.eigvalsh(W, symmetrize_input=False), initial=0)
-        else:
-            smallest = jnp.min(jax.vmap(smallest_eigenvalue)(W), initial=0)
-    return 1 / jnp.maximum(-smallest, 1e-10)
-
-
-def _tried(X, direction):
-    """The longest of a grid of steps that stay in the cone: LAPACK takes as long for the eigenvalues of a small matrix
-    as for fifty Cholesky factors."""
-    steps = jnp.asarray(STEPS, X.dtype)
-    good = _are_definite(X + steps[:, None, None, None] * direction)
-    return jnp.max(jnp.where(jnp.all(good, 1), steps, 0))
-
-
-_to_boundary = jax.custom_batching.custom_vmap(_by_eigenvalues)
-
-
-@_to_boundary.def_vmap
-def _(lanes, batched, X, inverse_factor, direction):
-    axes = tuple(0 if flag else None for flag in batched)
-    small = direction.ndim - batched[2] == 3 and direction.shape[-1] <= TRIED_SIDE
-    one = (lambda X, _, direction: _tried(X, direction)) if small else _by_eigenvalues
-    return jax.vmap(one, axes, axis_size=lanes)(X, inverse_factor, direction), True
-
-
-def smallest_eigenvalue(W: jax.Array) -> jax.Array:
-    """A lower bound, nearly always, of the smallest eigenvalue of a symmetric matrix, close to it: Lanczos' method,
-    with the residual of the Ritz vector subtracted (Toh, "A note on the calculation of step-lengths in interior-point
-    methods for semidefinite programming", 2002)."""
-    side, steps = W.shape[0], LANCZOS_STEPS
-    first = jnp.asarray(np.random.default_rng(0).normal(size=side), W.dtype)
-
-    def step(j, carry):
-        Q, alpha, beta, q = carry
-        Q = Q.at[j].set(q)
-        v = W @ q
-        alpha = alpha.at[j].set(q @ v)
-        for _ in range(2):
-            v = v - (Q @ v) @ Q
-        norm = jnp.linalg.norm(v)
-        return Q, alpha, beta.at[j].set(norm), v / jnp.maximum(norm, jnp.finfo(W.dtype).tiny)
-
-    zeros = jnp.zeros(steps, W.dtype)
-    start = jnp.zeros((steps, side), W.dtype), zeros, zeros, first / jnp.linalg.norm(first)
-    _, alpha, beta, _ = jax.lax.fori_loop(0, steps, step, vary_like(W, start))
-    T = jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1)
-    values, vectors = jnp.linalg.eigh(T)
-    return values[0] - beta[-1] * jnp.abs(vectors[-1, 0])
-
-
 # ----------------------------------------------------------------------------- claims
 
 
@@ -224,10 +117,15 @@ def measure(program: SemidefiniteProgram, scaling: Scaling, point: Point, tolera
     combined, inner, Ax, Aty = program.combine(x), program.inner(Z), program.A @ x, y @ program.A
     size = lambda v: jnp.max(jnp.abs(v), initial=0)
     relative = lambda residual, *terms: residual / jnp.maximum(jnp.stack(terms).max(), tiny)
-    R, r = _each(lambda f, a, s: f + a - s, F0, combined, S), inner - Aty - c
+    R, r = each(lambda f, a, s: f + a - s, F0, combined, S), inner - Aty - c
     of_A = jnp.max(jnp.abs(program.A) * jnp.abs(x), 1, initial=0)
     primal = jnp.maximum(
-        relative(_largest(R), _largest(F0), _largest(combined), _largest(S)),
+        relative(
+            largest(R),
+            largest(F0),
+            largest(combined),
+            largest(S),
+        ),
         size((Ax - program.b) / jnp.maximum(jnp.maximum(jnp.abs(program.b), of_A), tiny)),
     )
     # without an objective all its terms may vanish
@@ -238,13 +136,13 @@ def measure(program: SemidefiniteProgram, scaling: Scaling, point: Point, tolera
         relative(of_user(r), of_user(c), of_user(inner), of_user(Aty), one),
     )
     unit = scaling.of_S * scaling.of_Z
-    linear, dual_value = c @ x, -_inner(F0, Z) - program.b @ y
+    linear, dual_value = c @ x, -inner_product(F0, Z) - program.b @ y
     primal_value, dual_objective = linear * unit, dual_value * unit
     for weight, S_j, Z_j in zip(program.weights, S, Z, strict=True):
         if weight:
             degree = degree_of(S_j)
-            primal_value -= _log_det(S_j) + degree * jnp.log(scaling.of_S)
-            dual_objective += _log_det(Z_j) + degree * jnp.log(scaling.of_Z) + degree
+            primal_value -= log_det(S_j) + degree * jnp.log(scaling.of_S)
+            dual_objective += log_det(Z_j) + degree * jnp.log(scaling.of_Z) + degree
     terms = jnp.sum(jnp.abs(c * x))
     # both values may vanish: then relative to the size that they have for data of these norms
     least = jnp.maximum(jnp.minimum(1, 0.01 * terms * unit), 1e-3 * jnp.minimum(unit, 1))
@@ -255,12 +153,16 @@ def measure(program: SemidefiniteProgram, scaling: Scaling, point: Point, tolera
     growth = growth_of(program, combined)
     grows = ~descends & (linear <= 10 * eps * jnp.maximum(terms, growth)) & (growth > 10 * sum(map(degree_of, S)))
     rate = jnp.where(grows, growth, jnp.where(descends, -linear, 1))
-    unit_ray = _each(lambda a: a / rate, combined)
-    largest_ray = jnp.maximum(1, _largest(unit_ray))
+    unit_ray = each(lambda a: a / rate, combined)
+    largest_ray = jnp.maximum(1, largest(unit_ray))
     holds = lambda: (
         jnp.all(
             jnp.stack(
-                _each(lambda a, one: _is_definite(a + largest_ray * tolerance / 2 * one), unit_ray, identity(program))
+                each(
+                    lambda a, one: is_definite(a + largest_ray * tolerance / 2 * one),
+                    unit_ray,
+                    identity(program),
+                )
             )
         )
         & (size(Ax) <= tolerance * rate)
@@ -374,7 +276,7 @@ def bordered_solver(M: jax.Array, A: jax.Array, boost: jax.Array):
     weight = jnp.mean(jnp.diagonal(M))
     solve = schur_solver(M + weight * A.T @ A, boost)
     MA = jax.vmap(solve)(A)  # (p, n), rows M^-1 A_r
-    solve_rows = schur_solver(_symmetric(MA @ A.T), boost)
+    solve_rows = schur_solver(symmetric(MA @ A.T), boost)
 
     def solve_both(right, e):
         def once(right, e):
@@ -393,19 +295,29 @@ def newton(program: SemidefiniteProgram, point: Point, boost: jax.Array):
     """What gives the direction (1), (2) for targets t, one per part, and E, with the primal and dual steps to the
     boundary; its refinement; and V."""
     x, y, S, Z = point
-    inverse_S, inverse_Z = _each(_inverse_factor, S), _each(_inverse_factor, Z)
-    V = _each(lambda L: _product(_transpose(L) if L.ndim > 1 else L, L), inverse_S)
-    R = _each(lambda f, a, s: f + a - s, program.F0, program.combine(x), S)
+    inverse_S, inverse_Z = (
+        each(inverse_factor, S),
+        each(inverse_factor, Z),
+    )
+    V = each(lambda L: product(transpose(L) if L.ndim > 1 else L, L), inverse_S)
+    R = each(lambda f, a, s: f + a - s, program.F0, program.combine(x), S)
     solve = bordered_solver(program.schur(V, Z), program.A, boost)
-    VRZ, missing = _each(_product, V, R, Z), program.b - program.A @ x
+    VRZ, missing = each(product, V, R, Z), program.b - program.A @ x
 
     def towards(targets, E):
-        wanted = _each(lambda t, v, vrz, e: t * v - _symmetric(vrz + e), targets, V, VRZ, E)
+        wanted = each(lambda t, v, vrz, e: t * v - symmetric(vrz + e), targets, V, VRZ, E)
         dx, y_new = solve(program.inner(wanted) - program.c, missing)
-        dS = _each(lambda a, r: a + r, program.combine(dx), R)
-        dZ = _each(lambda t, v, z, ds, e: t * v - z - _symmetric(_product(v, ds, z) + e), targets, V, Z, dS, E)
+        dS = each(lambda a, r: a + r, program.combine(dx), R)
+        dZ = each(
+            lambda t, v, z, ds, e: t * v - z - symmetric(product(v, ds, z) + e),
+            targets,
+            V,
+            Z,
+            dS,
+            E,
+        )
         steps = [
-            jnp.stack(_each(_to_boundary, X, inverse, directions)).min()
+            jnp.stack(each(to_boundary, X, inverse, directions)).min()
             for X, inverse, directions in ((S, inverse_S, dS), (Z, inverse_Z, dZ))
         ]
         return Point(dx, y_new - y, dS, dZ), *steps
@@ -414,12 +326,12 @@ def newton(program: SemidefiniteProgram, point: Point, boost: jax.Array):
         """The direction, changed so that Z + dZ fulfils its equations in spite of the rounding errors of V, which are
         those of a matrix that is nearly singular."""
         y_new = y + d.y
-        missed = program.inner(_each(lambda z, dz: z + dz, Z, d.Z)) - program.c - y_new @ program.A
+        missed = program.inner(each(lambda z, dz: z + dz, Z, d.Z)) - program.c - y_new @ program.A
 
         def again():
             dx, dy = solve(missed, jnp.zeros_like(missing))
             dS = program.combine(dx)
-            dZ = _each(lambda v, z, ds: -_symmetric(_product(v, ds, z)), V, Z, dS)
+            dZ = each(lambda v, z, ds: -symmetric(product(v, ds, z)), V, Z, dS)
             return jax.tree.map(lambda a, b: jnp.where(jnp.all(jnp.isfinite(dx)), a + b, a), d, Point(dx, dy, dS, dZ))
 
         largest = lambda v: jnp.max(jnp.abs(v), initial=0)
@@ -443,13 +355,17 @@ def direction(
         targets = tuple(jnp.maximum(sigma * mu_log, weight) if w else sigma * mu for w in program.weights)
         d, primal, dual = towards(targets, E)
         p, q = jnp.minimum(primal, 1), jnp.minimum(dual, 1)
-        moved = means(program, _each(lambda s, ds: s + p * ds, S, d.S), _each(lambda z, dz: z + q * dz, Z, d.Z))
+        moved = means(
+            program,
+            each(lambda s, ds: s + p * ds, S, d.S),
+            each(lambda z, dz: z + q * dz, Z, d.Z),
+        )
         ratio = moved[0] / mu
         if 0 not in program.weights:
             ratio = jnp.maximum(moved[1] - weight, 0) / jnp.maximum(mu_log, weight)
         exponent = jnp.where(mu > 1e-6, jnp.maximum(1, 3 * jnp.minimum(p, q) ** 2), 1)
         sigma = jnp.clip(jnp.clip(ratio, 0, 1) ** exponent, 1e-6, 0.8)
-        return _each(_product, V, d.S, d.Z), sigma, d, primal, dual
+        return each(product, V, d.S, d.Z), sigma, d, primal, dual
 
     zeros, zero = jax.tree.map(jnp.zeros_like, point), jnp.zeros_like(mu)
     begin = vary_like((program, point), (zeros.S, zero, zeros, zero, zero))
@@ -462,7 +378,7 @@ def _retreat(X, dX, step):
     """The step, shortened until X + step dX is positive definite."""
 
     def fails(step):
-        return ~jnp.all(jnp.stack(_each(lambda x, d: _is_definite(x + step * d), X, dX)))
+        return ~jnp.all(jnp.stack(each(lambda x, d: is_definite(x + step * d), X, dX)))
 
     return jax.lax.while_loop(lambda step: fails(step) & (step > 1e-10), lambda step: 0.8 * step, step)
 
@@ -478,8 +394,8 @@ def move(program: SemidefiniteProgram, weight: jax.Array, state: State, unpack) 
     moved = Point(
         point.x + primal * d.x,
         point.y + dual * d.y,
-        _each(lambda s, ds: s + primal * ds, point.S, d.S),
-        _each(lambda z, dz: z + dual * dz, point.Z, d.Z),
+        each(lambda s, ds: s + primal * ds, point.S, d.S),
+        each(lambda z, dz: z + dual * dz, point.Z, d.Z),
     )
     useful = finite & (jnp.maximum(primal, dual) > 1e-8)
     return state._replace(
@@ -531,14 +447,14 @@ def run(
 def centred(program: SemidefiniteProgram, point: Point, targets: tuple) -> tuple[jax.Array, jax.Array]:
     """x and y of the point with S Z = t I, for targets t, from one near it or nearer to the boundary."""
     root = jnp.sqrt(jnp.stack(targets).min())
-    away = lambda X: _each(lambda x, one: x + root * one, X, identity(program))
+    away = lambda X: each(lambda x, one: x + root * one, X, identity(program))
     first = point._replace(S=away(point.S), Z=away(point.Z))
     no_E = jax.tree.map(jnp.zeros_like, point.S)
 
     def off_centre(point):
         return jnp.stack(
             [
-                jnp.max(jnp.abs(_product(s, z) / t - one), initial=0)
+                jnp.max(jnp.abs(product(s, z) / t - one), initial=0)
                 for s, z, t, one in zip(point.S, point.Z, targets, identity(program), strict=True)
             ]
         ).max()
@@ -551,8 +467,8 @@ def centred(program: SemidefiniteProgram, point: Point, targets: tuple) -> tuple
         new = Point(
             point.x + primal * d.x,
             point.y + dual * d.y,
-            _each(lambda s, ds: s + primal * ds, point.S, d.S),
-            _each(lambda z, dz: z + dual * dz, point.Z, d.Z),
+            each(lambda s, ds: s + primal * ds, point.S, d.S),
+            each(lambda z, dz: z + dual * dz, point.Z, d.Z),
         )
         fine = jnp.all(jnp.isfinite(d.x))
         new = jax.tree.map(lambda new, old: jnp.where(fine, new, old), new, point)

@@ -39,6 +39,7 @@ ORDER = [
     "semismooth",
     "batches",
     "semidefinite_program",
+    "block_matrices",
     "semidefinite_interior_point",
     "semidefinite_solver",
     "semidefinite_batch",

@@ -10,8 +10,8 @@ from jax.experimental.sparse import BCOO
 from test_sdp import certify_inequality, certify_matrix, definite, inner, symmetric
 
 import convexjax as cj
+from convexjax.block_matrices import smallest_eigenvalue
 from convexjax.problems import matrix_inequality, sdp
-from convexjax.semidefinite_interior_point import smallest_eigenvalue
 from convexjax.semidefinite_program import MatrixBlocks, partition
 
 Status = cj.Status
