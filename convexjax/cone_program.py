@@ -13,9 +13,10 @@ import jax.numpy as jnp
 
 from convexjax.cones.product import ProductCone
 from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, shifted
+from convexjax.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class ConeProgram:
     """Data of a cone program, rows of A in the order of `cone`, bounds last."""

@@ -21,6 +21,7 @@ import numpy as np
 from convexjax.cone_program import ConeProgram
 from convexjax.equilibration import Equilibration
 from convexjax.linear_algebra import reductions
+from convexjax.pytrees import pytree
 
 
 class Point(NamedTuple):
@@ -67,7 +68,7 @@ class Claims(NamedTuple):
     objective: jax.Array
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Units:
     """What counts as size one, in the solver's units (see `equilibration`)."""

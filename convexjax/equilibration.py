@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.cone_program import ConeProgram, infinite_rows
-from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, congruent, diagonal_of, reductions, static, vary_like
+from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, congruent, diagonal_of, reductions, vary_like
+from convexjax.pytrees import pytree, static
 from convexjax.stage_program import StageProgram
 
 MAX_PASSES = 12
@@ -25,7 +26,7 @@ MAX_PASSES = 12
 SMALLEST, LARGEST = 2.0**-30, 2.0**30
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Equilibration:
     """The factors: D (n,), E (m,), beta and c scalars; and what was seen of the data on the way."""

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convexjax.linear_algebra import static
+from convexjax.pytrees import pytree, static
 
 # Up to so many entries the matrix of which term belongs to which posynomial is stored: sums over posynomials are then
 # products with it, which vectorise over batches.
@@ -34,7 +34,7 @@ WIDE = 100
 # ----------------------------------------------------------------------------- exponents
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class DenseExponents:
     """Exponents (K, n) as they are."""
@@ -84,7 +84,7 @@ def _gram(R: jax.Array) -> jax.Array:
     )
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Pattern:
     """Where the exponents that are not zero stand, and what that means for the Hessian. All arrays of int32."""
@@ -156,7 +156,7 @@ def _upper_triangle(pairs: np.ndarray, columns: np.ndarray, side: int) -> tuple[
     return pairs[:, kept[order]], positions[order]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class SparseExponents:
     """Exponents by their entries, and one more dense column, that of the variable of phase one."""
@@ -213,7 +213,7 @@ def _sorted_sum(values, groups, number):
 # ----------------------------------------------------------------------------- the program
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Terms:
     """Which term belongs to which posynomial; terms stand in the order of the posynomials."""
@@ -251,7 +251,7 @@ class Terms:
         return largest + jnp.log(total), powers / self.spread(total)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class GeometricProgram:
     """The program; the last variable and the last posynomial belong to phase one (`in_phase_one`)."""

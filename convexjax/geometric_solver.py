@@ -14,13 +14,14 @@ from convexjax.geometric_program import GeometricProgram, Terms, extended
 from convexjax.interior_point import history_of
 from convexjax.linear_algebra import gate, scale_tangent, vary_like
 from convexjax.options import Options
-from convexjax.solution import Info, Solution, Status, _pytree
+from convexjax.pytrees import pytree
+from convexjax.solution import Info, Solution, Status, exportable_pytree
 
 # How far a warm start is from the boundary.
 GUESS_SHIFT = 1e-2
 
 
-@_pytree
+@exportable_pytree
 @dataclass(frozen=True, kw_only=True)
 class GeometricSolution(Solution):
     """A `Solution` of a geometric program, which also has the logarithms, that never overflow, and sensitivities."""
@@ -30,7 +31,7 @@ class GeometricSolution(Solution):
     term_sensitivities: Any  # (K,)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Layout:
     """Where the user's terms and posynomials are in the program."""

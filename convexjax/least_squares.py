@@ -12,12 +12,13 @@ from convexjax import pseudo_inverse
 from convexjax.compilation import quick_jit
 from convexjax.options import DEFAULT_TOLERANCES
 from convexjax.problems.arguments import floating, require_given, require_shape, require_together
+from convexjax.pytrees import pytree
 from convexjax.solution import Status
 
 METHODS = {"auto": pseudo_inverse.CHOLESKY, "qr": pseudo_inverse.QR, "svd": pseudo_inverse.SVD, "lsmr": None}
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class LeastSquares:
     """Answer of `lstsq`: a pytree, under `vmap` with one entry per lane in each array."""

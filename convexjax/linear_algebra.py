@@ -1,6 +1,6 @@
 """Small pieces of linear algebra that several modules share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -8,10 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-
-def static(**kwargs):
-    """A dataclass field that is part of a pytree's structure, not of its data."""
-    return field(metadata={"static": True}, **kwargs)
+from convexjax.pytrees import pytree
 
 
 def reductions(sums: tuple = (), maxima: tuple = ()) -> list[jax.Array]:
@@ -115,7 +112,7 @@ def smat(v: jax.Array, side: int) -> jax.Array:
 # ----------------------------------------------------------------------------- constraint matrices
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Rows:
     """A constraint matrix: dense rows, and below them one diagonal matrix for each side with bounds.
@@ -177,7 +174,7 @@ def _rowwise(diagonal, x):
 # ----------------------------------------------------------------------------- Hessians with a structure
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class DiagonalPlusLowRank:
     """The symmetric matrix diag(d) + U U': n (r + 1) numbers instead of n x n."""
@@ -198,7 +195,7 @@ class DiagonalPlusLowRank:
         return _rowwise(self.diagonal, x) * x + self.factor @ (self.factor.T @ x)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Products:
     """A symmetric matrix of which nothing is known but its product with a vector."""

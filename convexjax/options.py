@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convexjax.pytrees import pytree
+
 # Default tolerances by dtype: (solved, almost solved, infeasible).
 # float32 carries 7 digits: residuals of 1e-5 relative are what an interior point reaches there on ordinary data.
 DEFAULT_TOLERANCES = {
@@ -28,7 +30,7 @@ def _is_number(value, holds) -> bool:
         return False
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of a solve. Every field has a default that suits most problems.

@@ -20,13 +20,13 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
 from convexjax.least_squares import LeastSquares
-from convexjax.linear_algebra import static
 from convexjax.problems.arguments import floating, require_shape
 from convexjax.pseudo_inverse import condition_of, powers_of_two
+from convexjax.pytrees import pytree, static
 from convexjax.solution import Status
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class State:
     """All rows so far, in the size of the solution."""

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convexjax.linear_algebra import static, vary_like
+from convexjax.linear_algebra import vary_like
+from convexjax.pytrees import pytree, static
 
 # Seconds of one operation of a matrix product, and of a number gathered from a matrix: only their ratio matters.
 PRODUCT, GATHER = 8e-12, 1.5e-9
@@ -36,7 +37,7 @@ NARROW = 0.15
 BATCHED_SIDE = 16
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class MatrixBlocks:
     """`count` blocks of one side. Block b holds the dense matrices `dense[b]` of the constraints `dense_ids[b]`, and
@@ -197,7 +198,7 @@ def _pairs(V, Z, rows, columns, values):
     return pair(0, zero) if width == 1 else jax.lax.fori_loop(0, width**2, pair, vary_like(V, zero))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class DiagonalBlock:
     """A diagonal block, as its diagonal: nonnegative numbers."""
@@ -235,7 +236,7 @@ class DiagonalBlock:
         return (self.F * (v * z)) @ self.F.T
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class SemidefiniteProgram:
     """The data of a program, which may have equations A x = b as well, and some of whose blocks, those with `weights`

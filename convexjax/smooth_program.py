@@ -32,6 +32,7 @@ from convexjax.cone_program import ConeProgram
 from convexjax.cones.product import ProductCone
 from convexjax.equilibration import Equilibration
 from convexjax.linear_algebra import DiagonalPlusLowRank, Products, Rows
+from convexjax.pytrees import pytree
 
 
 class Model(NamedTuple):
@@ -50,7 +51,7 @@ class FirstOrder(NamedTuple):
     rows: jax.Array
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class SmoothProgram:
     """A convex program; `objective(x, params)` and `constraints(x, params)` (k,) are functions of a flat x.

@@ -8,6 +8,8 @@ import jax
 import jax.export
 import numpy as np
 
+from convexjax.pytrees import pytree
+
 
 class Status(IntEnum):
     """How a solve ended. Every claim is proved by the values returned with it (`Solution`)."""
@@ -43,9 +45,9 @@ _MESSAGES = {
 }
 
 
-def _pytree(kind):
+def exportable_pytree(kind):
     """Make a dataclass a pytree, which functions exported by `jax.export` may return and take, too."""
-    jax.tree_util.register_dataclass(kind)
+    pytree(kind)
     return jax.export.register_pytree_node_serialization(
         kind,
         serialized_name=f"convexjax.{kind.__name__}",
@@ -54,7 +56,7 @@ def _pytree(kind):
     )
 
 
-@_pytree
+@exportable_pytree
 @dataclass(frozen=True, kw_only=True)
 class Info:
     """How the solve went. Residuals are relative to the size of their terms, in the user's units."""
@@ -67,7 +69,7 @@ class Info:
     history: Any = None  # History, with options.history > 0
 
 
-@_pytree
+@exportable_pytree
 @dataclass(frozen=True, kw_only=True)
 class History:
     """One entry per iteration, NaN beyond the last: for plots of convergence."""
@@ -79,7 +81,7 @@ class History:
     step: Any
 
 
-@_pytree
+@exportable_pytree
 @dataclass(frozen=True, kw_only=True)
 class Solution:
     """Values, duals and status of a solve: a pytree, under `vmap` with one entry per lane in each array.

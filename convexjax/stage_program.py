@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.cone_program import ConeProgram
-from convexjax.linear_algebra import Rows, static
+from convexjax.linear_algebra import Rows
+from convexjax.pytrees import pytree, static
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class StageRows(Rows):
     """The constraint matrix. `weights`, if given, multiply the inequality rows."""
@@ -116,7 +117,7 @@ class StageRows(Rows):
         return replace(self, weights=weights if self.weights is None else self.weights * weights)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class StageProgram(ConeProgram):
     """Data of the program; `b` (rows of A), `q` all linear terms, as one vector in the order of the variables."""

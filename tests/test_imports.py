@@ -12,6 +12,7 @@ PACKAGE = ROOT / "convexjax"
 
 # A module or folder of the package may import itself and what stands before it.
 ORDER = [
+    "pytrees",
     "options",
     "solution",
     "linear_algebra",
@@ -114,3 +115,9 @@ def test_configuration_is_left_alone(file):
     if layer(file) != "__main__":
         assert "jax_enable_x64" not in file.read_text(encoding="utf-8")
         assert "config.update" not in file.read_text(encoding="utf-8")
+
+
+def test_dataclasses_are_pytrees_by_our_own_rule(file):
+    # see convexjax/pytrees.py
+    attributes = {n.attr for n in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(n, ast.Attribute)}
+    assert "register_dataclass" not in attributes

@@ -11,13 +11,13 @@ import numpy as np
 
 from convexjax.cones.base import require_count
 from convexjax.cones.three_dimensional import ThreeDimensionalPart
-from convexjax.linear_algebra import static
+from convexjax.pytrees import pytree, static
 
 # The fixed point s = z = -grad f*(z).
 CENTRAL_POINT = np.array([-1.0513839437502289, 0.5564096186043384, 1.2589678864644603])
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Exponential(ThreeDimensionalPart):
     """`count` copies of the closure of {(u, v, w): v exp(u/v) <= w, v > 0}, three rows each.

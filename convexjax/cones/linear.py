@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 
 from convexjax.cones.base import Cone, require_count, step_to_boundary
-from convexjax.linear_algebra import static
+from convexjax.pytrees import pytree, static
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Zero(Cone):
     """Rows with s = 0, that is, equations `A x = b`. Their duals are free.
@@ -67,7 +66,7 @@ class Zero(Cone):
         return jnp.array(False)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Nonnegative(Cone):
     """Rows with s >= 0. H = diag(s / z), barrier -sum log z.

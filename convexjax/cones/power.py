@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from convexjax.cones.three_dimensional import ThreeDimensionalPart
+from convexjax.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Power(ThreeDimensionalPart):
     """One copy of {(u, v, w): |w| <= u^alpha v^(1 - alpha), u, v >= 0} per entry of `alpha` (data, may be traced).

@@ -12,10 +12,11 @@ import numpy as np
 
 from convexjax.cones.base import Cone
 from convexjax.cones.linear import Nonnegative
-from convexjax.linear_algebra import Rows, static
+from convexjax.linear_algebra import Rows
+from convexjax.pytrees import pytree, static
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class ProductCone(Cone):
     """The product of `parts`, in this order of rows. `permutation` (static): solver row k is user row

@@ -21,7 +21,8 @@ from jax.lax.linalg import triangular_solve
 
 from convexjax.cones.base import Cone, require_count, step_to_boundary
 from convexjax.cones.linear import mean_slope, root, smooth_maximum
-from convexjax.linear_algebra import smat, static, svec
+from convexjax.linear_algebra import smat, svec
+from convexjax.pytrees import pytree, static
 
 
 class Spectrum(NamedTuple):
@@ -41,7 +42,7 @@ class NesterovTodd(NamedTuple):
     spectrum: Spectrum
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class PSD(Cone):
     """`count` copies of the positive semidefinite matrices with `side` rows and columns, as side (side + 1) / 2 rows

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from convexjax.cones.base import Cone, require_count, step_to_boundary
 from convexjax.cones.linear import mean_slope, slope, smooth_maximum
-from convexjax.linear_algebra import static
+from convexjax.pytrees import pytree, static
 
 
 class Spectrum(NamedTuple):
@@ -40,7 +40,7 @@ class NesterovTodd(NamedTuple):
     spectrum: Spectrum
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class SecondOrder(Cone):
     """`count` copies of {(t, v): |v|_2 <= t} in `dim` rows each, t first. Barrier -log(t^2 - |v|^2).

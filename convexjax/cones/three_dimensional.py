@@ -37,6 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convexjax.cones.base import Cone
+from convexjax.pytrees import pytree
 
 # Newton steps of the smooth projection.
 NEWTON_STEPS = 40
@@ -102,7 +103,7 @@ class PrimalDual(NamedTuple):
     F: jax.Array
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class ThreeDimensional(Cone):
     """Exponential and power cones of a product, worked on as one array (count, 3)."""

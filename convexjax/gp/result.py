@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convexjax.problems.gp import GeometricSolution
+from convexjax.pytrees import pytree
 from convexjax.solution import Status
 
 
@@ -20,7 +21,7 @@ class Names:
     is_maximum: bool
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Result:
     """Values by name: `result["x"]`; `result.solution` has the arrays, `print(result)` a summary. A pytree."""

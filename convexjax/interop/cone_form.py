@@ -9,21 +9,20 @@ written as ours is.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from convexjax.compilation import quick_jit
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
 from convexjax.cones.base import Cone
-from convexjax.linear_algebra import static
 from convexjax.options import Options
 from convexjax.problems.conic import solve_conic
 from convexjax.problems.qp import solve_qp
+from convexjax.pytrees import pytree, static
 from convexjax.solution import Info, Solution
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class ConeForm:
     """What is static of a problem: its cones, and which of its rows are bounds.

@@ -15,6 +15,7 @@ from convexjax.learn.constraints import Bounds
 from convexjax.options import Options
 from convexjax.problems.arguments import floating, require_given, require_shape
 from convexjax.problems.qp import solve_lp
+from convexjax.pytrees import pytree
 from convexjax.solution import Solution, Status
 
 
@@ -25,7 +26,7 @@ class Sensitivities(NamedTuple):
     marginals: Any
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class OptimizeResult:
     """The fields of SciPy's result of `linprog`; `solution` is ours."""

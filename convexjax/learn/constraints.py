@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from convexjax.pytrees import pytree
 
-@jax.tree_util.register_dataclass
+
+@pytree
 @dataclass(frozen=True)
 class Bounds:
     """lower <= beta <= upper; scalars or (d,), None for none."""
@@ -17,7 +19,7 @@ class Bounds:
     upper: Any = None
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class AtMost:
     """G beta <= h, of shapes (m, d) and (m,)."""
@@ -26,7 +28,7 @@ class AtMost:
     h: Any
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Equal:
     """A beta = b, of shapes (p, d) and (p,)."""
@@ -35,7 +37,7 @@ class Equal:
     b: Any
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Norm:
     """|M beta + r| <= c'beta + d, of shapes (k, d), (k,), (d,) and (); None for zero."""
@@ -46,7 +48,7 @@ class Norm:
     d: Any = None
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Semidefinite:
     """F0 + sum_j beta_j F_j is positive semidefinite; F (d, k, k) symmetric, F0 (k, k)."""
@@ -55,7 +57,7 @@ class Semidefinite:
     F0: Any
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Smooth:
     """function(beta) <= 0, or function(beta, params) <= 0: an array of convex functions, twice differentiable."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convexjax.linear_algebra import static
+from convexjax.pytrees import pytree, static
 
 
 class Kernel:
@@ -46,7 +46,7 @@ def _as_kernel(value) -> "Kernel":
     return value if isinstance(value, Kernel) else Constant(value)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Constant(Kernel):
     """k = value."""
@@ -57,7 +57,7 @@ class Constant(Kernel):
         return jnp.broadcast_to(jnp.asarray(self.value, X.dtype), (X.shape[0], Z.shape[0]))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Linear(Kernel):
     """k = x'z."""
@@ -70,7 +70,7 @@ class Linear(Kernel):
         return True
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Polynomial(Kernel):
     """k = (scale x'z + offset)^degree; `degree` is a positive int (static)."""
@@ -110,7 +110,7 @@ class _OfDistance(Kernel):
         return True
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class RBF(_OfDistance):
     """k = exp(-sum_j scale_j (x_j - z_j)^2); `scale` is a number (what scikit-learn calls gamma) or one for each
@@ -131,7 +131,7 @@ class RBF(_OfDistance):
         return jnp.exp(jnp.minimum(left @ right.T, 0))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Laplacian(_OfDistance):
     """k = exp(-sum_j scale_j |x_j - z_j|)."""
@@ -149,7 +149,7 @@ class Laplacian(_OfDistance):
         return jnp.exp(-jax.lax.scan(add, zero, (X.T, Z.T, scale))[0])
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Sigmoid(Kernel):
     """k = tanh(scale x'z + offset), which is not positive semidefinite for most data."""
@@ -162,7 +162,7 @@ class Sigmoid(Kernel):
         return jnp.tanh(scale * (X @ Z.T) + offset)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Precomputed(Kernel):
     """X holds the values themselves: `fit` takes the square matrix of the training samples as X, `predict` one with a
@@ -172,7 +172,7 @@ class Precomputed(Kernel):
         return X
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Function(Kernel):
     """Any JAX function `function(x, z, *parameters)` of two rows, symmetric and positive semidefinite."""
@@ -185,7 +185,7 @@ class Function(Kernel):
         return jax.vmap(lambda x: jax.vmap(lambda z: one(x, z))(Z))(X)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Sum(Kernel):
     """k_1 + k_2."""
@@ -205,7 +205,7 @@ class Sum(Kernel):
         return self.first.is_convex and self.second.is_convex
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Product(Kernel):
     """k_1 k_2."""

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from convexjax.linear_algebra import vary_like
+from convexjax.pytrees import pytree
 from convexjax.solution import Status
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Minimum:
     """Where a method ended. SOLVED: the largest entry of the gradient is at most the tolerance."""

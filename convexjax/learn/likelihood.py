@@ -22,6 +22,7 @@ from jaxtyping import ArrayLike
 from convexjax.compilation import quick_jit
 from convexjax.learn import lbfgs
 from convexjax.problems.arguments import floating, require_shape
+from convexjax.pytrees import pytree
 from convexjax.solution import Status
 
 COVARIANCES = ("unit", "diagonal", "full")
@@ -72,7 +73,7 @@ def maximise(
 # ----------------------------------------------------------------------------- Gaussian
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Gaussian:
     """The normal distribution: a pytree."""
@@ -141,7 +142,7 @@ def _require_word(covariance):
 # ----------------------------------------------------------------------------- mixture
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
     """A mixture of k Gaussians: a pytree."""

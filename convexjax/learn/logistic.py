@@ -12,11 +12,11 @@ from convexjax.learn import score_model
 from convexjax.learn.data import checked, clean
 from convexjax.learn.newton import Loss
 from convexjax.learn.score_model import ScoreModel, checked_numbers
-from convexjax.linear_algebra import static
 from convexjax.problems.arguments import floating, require_shape
+from convexjax.pytrees import pytree, static
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class LogisticModel(ScoreModel):
     """Scores are the log of the odds for two classes, one column per class for more."""
@@ -114,7 +114,7 @@ def fit(
     return _fit(X, y, weights, numbers, begin, how)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Setting:
     """What changes the traced program."""

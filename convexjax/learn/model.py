@@ -9,10 +9,11 @@ from jaxtyping import ArrayLike
 
 from convexjax.learn.data import Data
 from convexjax.problems.arguments import floating, require_shape
+from convexjax.pytrees import pytree
 from convexjax.solution import Status
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class LinearModel:
     """y ~ X coefficients + intercept: a pytree. A path is a model with one entry per penalty in front of each array."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from convexjax.layers import masked
 from convexjax.problems.qp import solve_qp
+from convexjax.pytrees import pytree
 
 ACTIVATIONS = {
     "relu": jax.nn.relu,
@@ -29,7 +30,7 @@ INITIALISATIONS = {
 }
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """A network: a pytree.

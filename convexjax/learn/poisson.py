@@ -13,9 +13,10 @@ from convexjax.learn.data import checked, clean
 from convexjax.learn.newton import Loss
 from convexjax.learn.score_model import ScoreModel, checked_numbers
 from convexjax.problems.arguments import floating, require_shape
+from convexjax.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class PoissonModel(ScoreModel):
     """Scores are the log of the mean."""

@@ -21,17 +21,18 @@ from convexjax.problems.arguments import checked_options, floating, rank, requir
 from convexjax.problems.conic import solve_conic
 from convexjax.problems.minimize import minimize
 from convexjax.problems.qp import solve_qp
+from convexjax.pytrees import pytree
 
 __all__ = ["Absolute", "Chebyshev", "Huber", "Quantile", "Squared", "fit", "predict"]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Squared:
     """The square of the residual."""
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Huber:
     """The square up to `threshold`, beyond it `threshold (2 |r| - threshold)`."""
@@ -39,7 +40,7 @@ class Huber:
     threshold: Any = 1.0
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Quantile:
     """`level r` for r >= 0, else `(level - 1) r`, r = y - prediction: the fit is a quantile of that level."""
@@ -47,13 +48,13 @@ class Quantile:
     level: Any = 0.5
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Absolute:
     """The absolute value: least absolute deviations."""
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Chebyshev:
     """The largest absolute value of all residuals of positive weight takes the place of the sum; weights multiply."""

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from convexjax.pytrees import pytree
+
 
 def label(rule: Callable, sampler: Callable, key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     """(X (count, ...), classes (count,)): rows `sampler(key)`, labelled by `rule(row)`, an integer.
@@ -30,7 +32,7 @@ def label(rule: Callable, sampler: Callable, key: jax.Array, count: int) -> tupl
     return X, y
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
     """How a classifier agrees with a rule on some samples."""

@@ -10,10 +10,11 @@ from convexjax.learn.data import column_scale, constant_columns
 from convexjax.learn.newton import Loss, Problem, attach, minimise, objective
 from convexjax.options import DEFAULT_TOLERANCES
 from convexjax.problems.arguments import floating, require_shape
+from convexjax.pytrees import pytree
 from convexjax.solution import Status
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class ScoreModel:
     """A fitted model: a pytree. A path is a model with one entry per penalty in front of each array."""

@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from convexjax.implicit_root import attach_root
-from convexjax.linear_algebra import static, vary_like
+from convexjax.linear_algebra import vary_like
+from convexjax.pytrees import pytree, static
 
 
 class Problem(NamedTuple):
@@ -37,7 +38,7 @@ class Problem(NamedTuple):
     l2: jax.Array  # (k,)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Groups:
     """The group of each coefficient, 0, 1, ..., without gaps."""

@@ -18,6 +18,7 @@ from jaxtyping import ArrayLike
 
 from convexjax.learn.convolutions import canonical
 from convexjax.learn.losses import Loss
+from convexjax.pytrees import pytree
 
 # Rows of which predictions are computed together.
 ROWS_AT_ONCE = 1024
@@ -32,7 +33,7 @@ class Ending(IntEnum):
     NOT_FINITE = 3
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class History:
     """One entry per epoch, NaN for those that were not run."""
@@ -42,7 +43,7 @@ class History:
     validation_metric: Any
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """A trained model: a pytree."""
@@ -127,7 +128,7 @@ def _cast(tree, dtype):
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if floating(leaf) else leaf, tree)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """Where a training stands: all that it needs to go on."""

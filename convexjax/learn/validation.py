@@ -15,6 +15,7 @@ import optax
 from jaxtyping import ArrayLike
 
 from convexjax.problems.arguments import floating, require_shape
+from convexjax.pytrees import pytree
 
 # ----------------------------------------------------------------------------- splits
 
@@ -64,7 +65,7 @@ def _check_folds(rows: int, folds: int) -> None:
 # ----------------------------------------------------------------------------- cross-validation
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class CrossValidation:
     """A validation curve: one entry per hyperparameter."""

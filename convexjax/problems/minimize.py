@@ -18,6 +18,7 @@ from convexjax.linear_algebra import smat, svec
 from convexjax.options import Options
 from convexjax.problems.arguments import checked_options, floating, require_given, require_shape
 from convexjax.problems.functions import Function, Layout, floating_tree, require_floating, traced
+from convexjax.pytrees import pytree
 from convexjax.smooth_program import SmoothProgram
 from convexjax.smooth_solver import solve
 from convexjax.solution import Solution
@@ -234,7 +235,7 @@ class _Part:
     is_matrix: bool = False
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class _Problem:
     """Everything that was given, checked."""

@@ -21,12 +21,13 @@ from convexjax.problems.arguments import (
     require_together,
     symmetric,
 )
+from convexjax.pytrees import pytree
 from convexjax.solution import Solution
 from convexjax.solver import solve
 from convexjax.stage_program import StageProgram, StageRows
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
     """What belongs to the states (T + 1, n) and to the inputs (T, m), in the order of time; None for what is absent."""

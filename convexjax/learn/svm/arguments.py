@@ -8,6 +8,7 @@ import numpy as np
 
 from convexjax.learn.kernels import Kernel, Linear, Precomputed
 from convexjax.problems.arguments import floating, require_given, require_shape
+from convexjax.pytrees import pytree
 
 # Most samples with which "auto" factorises the kernel matrix, and the size of working sets.
 DENSE_SAMPLES, WORKING_SET = 200, 256
@@ -100,7 +101,7 @@ def class_factors(class_weight, dtype):
     return factors.astype(dtype)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Balanced:
     """Factors m / (2 m_class)."""

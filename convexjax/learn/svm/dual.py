@@ -17,10 +17,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from convexjax.linear_algebra import static
+from convexjax.pytrees import pytree, static
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class BoxDual:
     """The data of (1) but for K. Entries with `u = 0` are not there."""

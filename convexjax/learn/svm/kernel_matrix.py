@@ -18,12 +18,13 @@ import numpy as np
 from jax.scipy.linalg import cho_solve
 
 from convexjax.gram import over_rows
+from convexjax.pytrees import pytree
 
 # Samples whose part of a kernel matrix that is too large to be stored is checked to be positive semidefinite.
 CHECKED = 1000
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class LowRank:
     """K = X X' for X (m, p). beta is carried as w = X'beta."""
@@ -82,7 +83,7 @@ class LowRank:
         return found[:-1], found[-1], self.X @ found[:-1] + found[-1]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Dense:
     """K (m, m) itself."""
@@ -129,7 +130,7 @@ class Dense:
         return dw, db, self.K @ dw + db
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Streamed:
     """K = kernel(X, X), formed by rows where it is needed, and as a whole for derivatives only."""

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
 from convexjax.problems.arguments import floating, require_shape
+from convexjax.pytrees import pytree
 
 # Rows of new samples whose kernel values are formed together, times training samples.
 BLOCK_ENTRIES = 4_000_000
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class SVMModel:
     """A fitted machine, a pytree. Its score of x is x'coef + intercept, or sum_i beta_i k(x, x_i) + intercept."""

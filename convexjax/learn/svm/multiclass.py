@@ -12,12 +12,13 @@ from convexjax.learn.svm.arguments import DENSE_SAMPLES
 from convexjax.learn.svm.machines import fit
 from convexjax.learn.svm.model import SVMModel, decision_function
 from convexjax.problems.arguments import floating, require_shape
+from convexjax.pytrees import pytree
 
 # Entries of the data, or of kernel matrices, of the machines of a batch.
 BATCH_ENTRIES = 1_000_000
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class MulticlassModel:
     """One machine for each pair of classes, or for each class against the others: `machines` is an `SVMModel` with one

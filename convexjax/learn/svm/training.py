@@ -13,15 +13,15 @@ from convexjax.learn.svm.arguments import Balanced
 from convexjax.learn.svm.dual import BoxDual
 from convexjax.learn.svm.kernel_matrix import Dense, LowRank, Streamed, is_convex
 from convexjax.learn.svm.model import SVMModel
-from convexjax.linear_algebra import static
 from convexjax.options import DEFAULT_TOLERANCES
+from convexjax.pytrees import pytree, static
 from convexjax.solution import Status
 
 # Entries of X from which the run takes longer than the compilation.
 LARGE = 1_000_000
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Setting:
     """What changes the traced program."""
