@@ -188,7 +188,7 @@ def central_path(
     if G.ndim != 2 or G.shape[1] != 2 or h.shape != G.shape[:1]:
         raise ValueError(f"G and h must have the shapes (m, 2) and (m,), got {G.shape} and {h.shape}.")
     smooth = callable(points)
-    points = np.stack([np.asarray(points(mu)) for mu in PATH]) if smooth else np.asarray(points)
+    points = np.stack([np.asarray(points(mu)) for mu in PATH]) if callable(points) else np.asarray(points)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"points must have the shape (k, 2), got {points.shape}.")
     corners = _corners(G, h)
