@@ -1,6 +1,6 @@
 """convexjax: convex optimisation as pure JAX functions."""
 
-from convexjax import gp, layers, learn, relaxations
+from convexjax import gp, layers, learn, plot, relaxations
 from convexjax.compilation import QUICK_COMPILATION
 from convexjax.cones import PSD, Exponential, Nonnegative, Power, SecondOrder, Zero
 from convexjax.convexity import Counterexample, check_convexity
@@ -44,6 +44,7 @@ __all__ = [
     "lstsq",
     "minimize",
     "perturbed",
+    "plot",
     "relaxations",
     "shift_horizon",
     "smat",

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from convexjax.options import Options
+from convexjax.plot import convergence
 from convexjax.solution import Solution, Status
 
 UNREADABLE = 5
@@ -104,17 +105,8 @@ def write(path: Path, name: str, solution: Solution) -> None:
 
 def draw(path: Path, name: str, solution: Solution) -> None:
     """The residuals of all iterations."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    steps = np.arange(int(solution.info.num_iters) + 1)
-    for field, style in (("primal_residual", "-o"), ("dual_residual", "--s"), ("gap", ":^")):
-        values = np.asarray(getattr(solution.info.history, field))[: steps.size]
-        axes.semilogy(steps[: values.size], values, style, markersize=3, label=field.replace("_", " "))
-    axes.set(xlabel="iteration", ylabel="relative residual", title=name)
-    axes.legend()
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    convergence(solution, figure.subplots()).set(title=name)
     figure.savefig(path, dpi=150)
-    plt.close(figure)

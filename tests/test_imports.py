@@ -57,6 +57,7 @@ ORDER = [
     "recursive_least_squares",
     "layers",
     "learn",
+    "plot",
     "interop",
     "tour",
     "command_line",

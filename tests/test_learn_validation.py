@@ -92,12 +92,3 @@ def test_hypergradient_of_cross_validation():
 
     slope, h = jax.grad(loss)(jnp.array(1.0)), 1e-4
     near(slope, (loss(jnp.array(1.0 + h)) - loss(jnp.array(1.0 - h))) / (2 * h), 1e-6)
-
-
-def test_pictures():
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("agg")
-    found = v.cross_validate(learn.ridge.path, X, Y, PENALTIES, v.k_fold(N, 4), loss=SQUARES, path=True)
-    assert len(learn.plot.regularisation_path(PENALTIES, learn.ridge.path(X, Y, PENALTIES)).lines) == D
-    assert learn.plot.validation_curve(PENALTIES, found).get_xlabel()
-    assert learn.plot.trade_off([1, 2], [2, 1]).lines
