@@ -93,11 +93,10 @@ for path in paths.x[2:]:
     left.plot(*path.T, color=BLUE, lw=1)
 left.set_title("Central paths of 24 objectives")
 left.lines[0].set(marker="", lw=1)
-plot.central_path(G, h, paths.x[0], q=q, axes=right)
-right.lines[0].set(marker="", lw=2, label="central path")
-right.plot(*iterates.x.T, "o--", color=RED, ms=5, lw=1, label="iterates")
-right.legend(frameon=False, loc="lower left")
-right.set_title(f"{most} iterations of the solver")
+plot.central_path(G, h, paths.x[0], axes=right)
+right.lines[0].set(marker="", lw=2)
+right.plot(*iterates.x.T, "o--", color=RED, ms=5, lw=1)
+right.set_title(f"Blue: the path; red: {most} iterations")
 plt.show()
 
 # %% [markdown]
@@ -157,17 +156,15 @@ for k in range(2):
     left.annotate("", x + along, x, arrowprops={"arrowstyle": "->", "color": ORANGE, "lw": 2})
     left.annotate("", x + whole, x, arrowprops={"arrowstyle": "->", "color": RED, "lw": 2})
     left.plot(*x, "o", color="black", ms=5)
-left.plot([], color=ORANGE, lw=2, label="predictor")
-left.plot([], color=RED, lw=2, label="with correction")
-left.plot([], color=BLUE, lw=2, label="central path")
-left.legend(frameon=False, fontsize=8, loc="lower left")
-left.set_title("The first two steps")
+left.set_title(
+    "The first two steps: predictor (orange),\nand with the correction (red)", fontsize=11
+)
 binding = np.asarray(h - G @ end[0]) < 1e-6
 for i in range(len(h)):
     right.semilogy(trace["scaling"][:, i], color=RED if binding[i] else "0.6", lw=2)
 right.semilogy(trace["mu"], color=BLUE, ls="--", lw=2)
 right.text(6.2, float(trace["mu"][6]) * 3, r"$\mu$", color=BLUE, fontsize=12)
-right.text(4, 1e10, "edges that do not bind", color="0.4")
+right.text(0.3, 1e10, "edges that do not bind", color="0.4")
 right.text(0.3, 1e-11, "edges that bind", color=RED)
 right.set(xlabel="iteration", ylabel="$s_i / z_i$", title="The scaling $H$ tells them apart")
 plt.show()
