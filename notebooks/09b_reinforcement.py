@@ -67,25 +67,27 @@ def over(state):
     return (jnp.abs(state[0]) > TRACK) | (jnp.abs(state[1]) > FALLEN)
 
 
-begin_near = lambda key: jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05)
+within = lambda key, limits: jax.random.uniform(key, (4,), minval=-1.0) * jnp.asarray(limits)
+begin_near = lambda key: within(key, [0.05, 0.05, 0.05, 0.05])
+begin_anywhere = lambda key: within(key, [2.0, 0.15, 1.0, 1.0])
 
 # %% [markdown]
 # ## Deep Q-learning
 #
-# $Q(s, a)$ is what is still to come after doing $a$ in the state $s$, each step upright counting 1 and the future
-# discounted by $\gamma$. A network learns it from its own experience, by regression on
+# $Q(s, a)$ says how long the pole will stay up after doing $a$ in the state $s$: the sum of $(1-\gamma)\gamma^t$ over
+# all steps until it falls, which is at most 1. A network learns it from its own experience, by regression on
 #
-# $$ y = 1 + \gamma\, Q_-\big(s', \arg\max_{a} Q(s', a)\big)\quad\text{(just 1 if the pole has fallen)},$$
+# $$ y = (1-\gamma) + \gamma\, Q_-\big(s', \arg\max_{a} Q(s', a)\big)\quad\text{(just $1-\gamma$ if it has fallen)},$$
 #
 # where $Q_-$ is a slow copy of the network (van Hasselt, Guez and Silver, "Deep reinforcement learning with double
-# Q-learning", 2016). Sixteen carts gather experience, pushed to the left or to the right, at random with a chance
-# that falls to 5 %; a memory keeps the last 16,384 steps, from which batches are drawn.
+# Q-learning", 2016). Sixteen carts gather experience from starts all over the track, pushed to the left or to the
+# right, at random with a chance that falls to 5 %; a memory keeps the last steps, from which batches are drawn.
 
 # %%
 CARTS, MEMORY, BATCH, GAMMA = 16, 16_384, 128, 0.99
-ROUNDS, STEPS = 20, 250  # judged after each round
+ROUNDS, STEPS = 28, 250  # judged after each round
 network = networks.mlp(jax.random.key(0), 4, 2, width=64, depth=2)
-optimizer = optax.adam(1e-3)
+optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, ROUNDS * STEPS))
 values = lambda params, states: network.apply(params, states * jnp.array([0.5, 5.0, 0.5, 0.5]))
 huber = losses.huber(1.0)
 
@@ -94,7 +96,7 @@ def bellman(params, slow, batch):
     states, actions, after, ended = batch
     best = jnp.argmax(values(params, after), 1)
     future = jnp.take_along_axis(values(slow, after), best[:, None], 1)[:, 0]
-    target = jax.lax.stop_gradient(1 + GAMMA * jnp.where(ended, 0.0, future))
+    target = jax.lax.stop_gradient(1 - GAMMA + GAMMA * jnp.where(ended, 0.0, future))
     return huber(
         jnp.take_along_axis(values(params, states), actions[:, None], 1)[:, 0], target
     ).mean()
@@ -122,7 +124,7 @@ def step(carry, number):
     )
     ages = ages + 1
     again = ended | (ages >= LONGEST)
-    fresh = jax.vmap(begin_near)(jax.random.split(of_start, CARTS))
+    fresh = jax.vmap(begin_anywhere)(jax.random.split(of_start, CARTS))
     carts, ages = jnp.where(again[:, None], fresh, after), jnp.where(again, 0, ages)
 
     # learn
@@ -154,7 +156,7 @@ def experiment(key):
     """The mean length of episodes after each round, the parameters after the best round, and how long they last."""
     of_network, of_carts, of_run, of_judge = jax.random.split(key, 4)
     params = networks.mlp(of_network, 4, 2, width=64, depth=2).params
-    carts = jax.vmap(begin_near)(jax.random.split(of_carts, CARTS))
+    carts = jax.vmap(begin_anywhere)(jax.random.split(of_carts, CARTS))
     memory = (
         jnp.zeros((MEMORY, 4)),
         jnp.zeros(MEMORY, jnp.int32),
@@ -206,7 +208,7 @@ left.set(
     ylim=(0, 540),
     title="Judged without chance",
 )
-left.legend(frameon=False, loc="lower right")
+left.legend(frameon=False, ncols=3, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.45))
 best = int(lengths.mean(1).argmax())
 right.plot(
     STEP * np.arange(LONGEST), np.rad2deg(states[best, :16, :, 1]).T, color=BLUE, lw=0.6, alpha=0.7
@@ -217,6 +219,9 @@ right.set(xlabel="time (s)", ylabel="angle (°)", title=f"16 episodes of seed {b
 plt.show()
 
 # %% [markdown]
+# The curves jump, as those of Q-learning do: each round the network is judged on states that its last changes have
+# led to. What counts is the network of the best round, judged once more on new episodes.
+#
 # ## A genetic search for a swing-up
 #
 # Now the pole hangs, and there is no gradient: 256 small networks each control the cart for five seconds and are

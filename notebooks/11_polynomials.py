@@ -127,7 +127,7 @@ figure, (left, right) = plt.subplots(
     1, 2, figsize=(8, 3.9), layout="constrained", width_ratios=(1.15, 1)
 )
 mesh = left.contourf(grid, grid, np.clip(surface, None, 3), levels=24, cmap="cividis")
-left.plot(*np.asarray(ends.params).T, ".", color="white", ms=6, mec="black", mew=0.5)
+left.plot(*np.asarray(ends.params).T, ".", color="white", ms=8, mec="black", mew=0.5)
 left.plot(*found.minimisers.T, "*", color=RED, ms=20, mec="white")
 left.set(
     aspect="equal",
@@ -206,7 +206,7 @@ cases = {
 }
 for name, solution in cases.items():
     status = cj.Status(int(solution.status))
-    print(f"{name:42} {status.name:18} {status.message}")
+    print(f"{name}: {status.name}\n    {status.message}")
 
 # %% [markdown]
 # Before all this one may ask for a pair of points that shows that a function is not convex:
@@ -230,7 +230,7 @@ axis.plot(
     label="the chord, above it if $p$ were convex",
 )
 axis.set(
-    xlabel="share of the way", ylabel="$p$", title="A counterexample that `check_convexity` found"
+    xlabel="share of the way", ylabel="$p$", title="A counterexample that check_convexity found"
 )
 axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
