@@ -11,7 +11,7 @@ import pytest
 
 from convexjax import layers
 from convexjax.learn import losses, networks, training
-from convexjax.learn.convolutions import canonical
+from convexjax.learn.training.convolutions import canonical
 
 KEY = jax.random.key(0)
 F32 = jnp.float32
@@ -297,11 +297,12 @@ mesh = jax.make_mesh((4,), ("batch",))
 shared = training.fit(apply, params, X, y, key, mesh=mesh, **how)
 for a, b in zip(jax.tree.leaves(alone.params), jax.tree.leaves(shared.params)):
     np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=1e-5)
-run = training.fit.__globals__["_advance"]
+from convexjax.learn.training import epochs
 mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names)
-plan = training.Plan(apply, losses.squared, how["optimizer"], None, None, 4, 16, None, False, None, mesh)
+plan = epochs.Plan(apply, losses.squared, how["optimizer"], None, None, 4, 16, None, False, None, mesh)
 data = {"train": (X, y), "validation": None, "key": key, "gamma": jnp.float32(0)}
-text = run.lower(plan, data, training._start(plan, params, None), jnp.int32(4)).compile().as_text()
+started = epochs.start(plan, params, None)
+text = epochs.advance.lower(plan, data, started, jnp.int32(4)).compile().as_text()
 assert "all-reduce" in text  # the gradients of the devices are added up
 try:
     training.fit(apply, params, X, y, key, mesh=mesh, **(how | dict(batch_size=10)))
