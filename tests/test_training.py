@@ -382,6 +382,8 @@ def test_bad_labels_are_named():
         (lambda: networks.cnn(KEY, (1, 8, 8), 2, kernel=4), "kernel"),
         (lambda: networks.recurrent(KEY, 2, 2, cell="rnn"), "cell"),
         (lambda: networks.quadratic_program(KEY, 3, 4), "equations"),
+        (lambda: networks.mlp(3, 4, 2), "key must be a random key"),
+        (lambda: networks.mlp(KEY, 4, 2)(jnp.ones((3, 5))), r"does not take x of shape \(3, 5\)"),
     ],
 )
 def test_bad_networks(call, message):

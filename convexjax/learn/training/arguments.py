@@ -6,6 +6,7 @@ import numpy as np
 
 from convexjax.learn.losses import Loss
 from convexjax.learn.training.epochs import Plan
+from convexjax.problems.arguments import require_key
 
 
 def check_numbers(patience, **counts) -> None:
@@ -20,18 +21,9 @@ def check_kinds(apply, loss, optimizer, key, validation) -> None:
             raise ValueError(f"{name} must be a function, such as those of `learn.losses`, got {value!r}.")
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise ValueError(f"optimizer must be one of optax, such as optax.adam(1e-3), got {optimizer!r}.")
-    if not hasattr(key, "dtype"):
-        raise ValueError(f"key must be a random key, such as jax.random.key(0), got {key!r}.")
+    require_key(key)
     if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
         raise ValueError(f"validation must be a pair (X, y), got {type(validation).__name__}.")
-
-
-def dtype_of(params):
-    leaves = jax.tree.leaves(params)
-    if not leaves or not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
-        types = sorted({str(jnp.result_type(leaf)) for leaf in leaves})
-        raise ValueError(f"params must be a pytree of floating arrays, got {', '.join(types) or 'no arrays'}.")
-    return leaves[0].dtype
 
 
 def checked_data(name_X, X, name_y, y, dtype) -> tuple[jax.Array, jax.Array]:

@@ -14,9 +14,10 @@ import optax
 from jaxtyping import ArrayLike
 
 from convexjax.learn.losses import Loss
-from convexjax.learn.training.arguments import check_kinds, check_model, check_numbers, checked_data, dtype_of
+from convexjax.learn.training.arguments import check_kinds, check_model, check_numbers, checked_data
 from convexjax.learn.training.epochs import Plan, Run, advance, predictions, start
 from convexjax.learn.training.result import Ending, Training
+from convexjax.problems.arguments import floating_tree
 
 
 def fit(
@@ -99,8 +100,8 @@ def fit(
     check_kinds(apply, loss, optimizer, key, validation)
     if patience is not None and validation is None:
         raise ValueError("patience needs validation data, got None.")
-    params = jax.tree.map(jnp.asarray, params)
-    dtype = dtype_of(params)
+    params = floating_tree("params", params)
+    dtype = jax.tree.leaves(params)[0].dtype
     X, y = checked_data("X", X, "y", y, dtype)
     if batch_size > X.shape[0]:
         raise ValueError(f"batch_size is {batch_size}, but X has {X.shape[0]} rows.")
@@ -155,7 +156,8 @@ def predict(apply: Callable, params: Any, X: ArrayLike, state: Any = None) -> ja
     """Outputs (n, ...) of a model for all rows of X, some at a time."""
     X = jnp.asarray(X)
     plan = Plan(apply, None, None, None, None, 0, 0, None, state is not None, None, None)  # type: ignore[arg-type]
-    dtype = dtype_of(params)
+    params = floating_tree("params", params)
+    dtype = jax.tree.leaves(params)[0].dtype
     return _predict(plan, params, state, X.astype(dtype) if jnp.issubdtype(X.dtype, jnp.floating) else X)
 
 
