@@ -314,7 +314,8 @@ below.set_xlabel("position (m); from dark (the start) to light, ten pictures a s
 plt.show()
 
 # %% [markdown]
-# The last cell checks what was claimed.
+# It was judged by five seconds alone: nothing says that it goes on well after them. The last cell checks what was
+# claimed.
 
 # %%
 assert float(lengths.mean(1).max()) > 450  # of 500

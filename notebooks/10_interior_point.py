@@ -182,7 +182,7 @@ rng = np.random.default_rng(0)
 n, options = 12, cj.Options(history=40)
 F, spread = rng.normal(size=(20, n)), rng.uniform(0.5, 1.5, n)
 linear = cj.solve_lp(spread, F, F @ np.ones(n) + 0.5, lb=0.0, ub=3.0, options=options)
-# the log of a sum of exponentials, plus a square: f_i x <= log u_i as (f_i x, 1, u_i) in the exponential cone
+# exponentials and squares, exp(f_i x) <= u_i as (f_i x, 1, u_i) in the exponential cone
 rows, offset = np.zeros((60, n + 20)), np.zeros(60)
 rows[0::3, :n], rows[np.arange(20) * 3 + 2, n + np.arange(20)] = -F, -1
 offset[1::3] = 1
