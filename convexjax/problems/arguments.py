@@ -41,6 +41,21 @@ def floating(**arguments):
     return [jnp.asarray(arrays[name], dtype) if name in arrays else None for name in arguments]
 
 
+def floating_tree(name: str, tree):
+    """A pytree of floating arrays, from one of arrays and Python numbers of a floating type."""
+    leaves = jax.tree.leaves(tree)
+    if not leaves or not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
+        types = sorted({str(jnp.result_type(leaf)) for leaf in leaves})
+        raise ValueError(f"{name} must be a pytree of floating arrays, got {', '.join(types) or 'no arrays'}.")
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def require_key(key) -> None:
+    """Raise `ValueError` for what is no random key."""
+    if not hasattr(key, "dtype"):
+        raise ValueError(f"key must be a random key, such as jax.random.key(0), got {key!r}.")
+
+
 def require_given(**arguments) -> None:
     """Raise `ValueError` for data that a problem cannot do without."""
     missing = [name for name, value in arguments.items() if value is None]
