@@ -19,7 +19,9 @@ FOLDER = Path(__file__).parent / "images"
 
 def central_path(axes):
     """A linear program: the points of the central path at falling values of mu."""
-    G = jnp.array([[-1.0, 0.0], [0.0, -1.0], [1.0, 1.6], [1.0, -0.4], [-0.5, 1.0]])
+    G = jnp.array(
+        [[-1.0, 0.0], [0.0, -1.0], [1.0, 1.6], [1.0, -0.4], [-0.5, 1.0]]
+    )
     h, q = jnp.array([0.0, 0.0, 2.0, 1.0, 0.8]), jnp.array([-1.0, -0.9])
     barrier = lambda x, mu: q @ x / mu - jnp.sum(jnp.log(h - G @ x))
     point = jax.jit(
@@ -83,7 +85,10 @@ def machine(axes):
 
     def held_out(log_width):
         model = learn.svm.fit(
-            X[train], y[train], C=3.0, kernel=learn.kernels.RBF(jnp.exp(log_width))
+            X[train],
+            y[train],
+            C=3.0,
+            kernel=learn.kernels.RBF(jnp.exp(log_width)),
         )
         signs = 2.0 * y[~train] - 1
         return jnp.mean(
@@ -158,7 +163,9 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     FOLDER.mkdir(exist_ok=True)
     with plt.rc_context({"font.size": 9, "axes.titleweight": "bold"}):
-        figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+        figure, axes = plt.subplots(
+            1, 3, figsize=(10, 3.2), layout="constrained"
+        )
         central_path(axes[0])
         frontier(axes[1])
         machine(axes[2])

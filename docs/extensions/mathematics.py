@@ -24,5 +24,7 @@ def on_page_content(text: str, **_) -> str:
 
 def _mathml(found: re.Match) -> str:
     tag, latex = found[1], html.unescape(found[2]).strip()
-    formula = CONVERTER.convert_with_local_state(latex, displaystyle=tag == "div")
+    formula = CONVERTER.convert_with_local_state(
+        latex, displaystyle=tag == "div"
+    )
     return f'<{tag} class="formula">{formula}</{tag}>'

@@ -66,7 +66,9 @@ def _output(output: dict, name: str, images: dict[str, bytes]) -> str:
     if output["output_type"] == "stream":
         return _fenced("text", "".join(output["text"]))
     if output["output_type"] == "error":
-        raise ValueError(f"notebook {name} ends with an error: {output['ename']}")
+        raise ValueError(
+            f"notebook {name} ends with an error: {output['ename']}"
+        )
     data = output["data"]
     if "image/png" in data:
         file = f"{name}_{len(images)}.png"
