@@ -13,11 +13,12 @@ from convexjax.options import Options
 from convexjax.problems.arguments import (
     checked_guess,
     checked_options,
-    floating,
+    floating_matrices,
     require_given,
     require_shape,
     require_together,
     rows_or_empty,
+    stacked,
     symmetric,
 )
 from convexjax.solution import Solution
@@ -81,7 +82,8 @@ def _checked_qp(linear: str, P, q, G, h, A, b, lb, ub, options, warm_start) -> S
     require_given(**{linear: q})
     require_together(G=G, h=h)
     require_together(A=A, b=b)
-    P, q, G, h, A, b, lb, ub = floating(P=P, **{linear: q}, G=G, h=h, A=A, b=b, lb=lb, ub=ub)
+    matrices, vectors = dict(P=P, G=G, A=A), {linear: q, "h": h, "b": b, "lb": lb, "ub": ub}
+    P, G, A, q, h, b, lb, ub = floating_matrices(matrices, vectors)
     require_shape(linear, q, (None,))
     n = q.shape[0]
     if P is not None:
@@ -111,7 +113,7 @@ def _solve_qp(P, q, G, h, A, b, lb, ub, options, guess) -> Solution:
     program = ConeProgram(
         P=symmetric(P),
         q=q,
-        A=Rows(jnp.concatenate([A_rows, G_rows]), tuple(jnp.full(n, sign, dtype) for sign, _ in sides)),
+        A=Rows(stacked(A_rows, G_rows), tuple(jnp.full(n, sign, dtype) for sign, _ in sides)),
         b=jnp.concatenate([b_rows, h_rows, *(value for _, value in sides)]),
         cone=ProductCone.build((Zero(p), Nonnegative(m)), num_bounds=n * len(sides)),
     )
