@@ -103,8 +103,9 @@ def factorise(
 
 
 def solve_reduced(reduced: Reduced, right: jax.Array, exact: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(dx, dz) with M dx + A'R dz = right, R A dx - H dz = exact for the rows that are kept out of M (`Rows.num_exact`):
-    the equations of a Riccati recursion, where R = I and H = 0, and all but the bounds of a sparse program."""
+    """(dx, dz) with M dx + A'R dz = right, R A dx - H dz = exact for the rows that are kept out of M
+    (`Rows.num_exact`): the equations of a Riccati recursion, where R = I and H = 0, and all but the bounds of a sparse
+    program."""
     if isinstance(reduced, Riccati):
         return riccati.solve(reduced, right, exact)
     if isinstance(reduced, Sparse):
