@@ -34,9 +34,7 @@ def factor(
     P: SparseMatrix | None, A: SparseMatrix, diagonal: jax.Array, root: jax.Array, negative: jax.Array
 ) -> Factors:
     """Factorise K; P symmetric (None for zero), `diagonal`, `root` and `negative` are D, R and H as vectors."""
-    empty = jnp.zeros(0, jnp.int32)
-    none = SparseMatrix(jnp.zeros(0, A.dtype), empty, empty, (diagonal.shape[0],) * 2)
-    P = none if P is None else P
+    P = SparseMatrix.zeros((A.shape[1], A.shape[1]), A.dtype) if P is None else P
     values = (P.values, diagonal, A.values, root, negative)
     pattern = P.rows, P.columns, A.rows, A.columns
     return jax.pure_callback(_factor, jax.ShapeDtypeStruct((), jnp.int32), *pattern, *values, vmap_method="expand_dims")

@@ -23,6 +23,12 @@ class SparseMatrix:
     columns: jax.Array
     shape: tuple[int, int] = static()
 
+    @classmethod
+    def zeros(cls, shape: tuple[int, int], dtype) -> "SparseMatrix":
+        """The matrix without entries."""
+        nowhere = jnp.zeros(0, jnp.int32)
+        return cls(jnp.zeros(0, dtype), nowhere, nowhere, shape)
+
     @property
     def dtype(self):
         """Of its values."""

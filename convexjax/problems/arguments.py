@@ -1,5 +1,6 @@
 """What users may pass: any array-like of any real type. What cannot be a problem is said while tracing."""
 
+import importlib.util
 from typing import Any
 
 import jax
@@ -65,6 +66,8 @@ def floating_matrices(matrices: dict, vectors: dict) -> list:
     `SparseMatrix`."""
     if not any(is_sparse(value) for value in matrices.values()):
         return floating(**matrices, **vectors)
+    if importlib.util.find_spec("qdldl") is None:
+        raise ImportError("sparse matrices are factorised by qdldl: pip install 'convexjax[sparse]'.")
     parts = {name: None if value is None else _coordinates(name, value) for name, value in matrices.items()}
     values = {name: None if part is None else part.values for name, part in parts.items()}
     (*values,) = floating(**values, **vectors)
@@ -191,17 +194,9 @@ def checked_guess(warm_start: Solution, **like) -> list:
     return guess
 
 
-def rows_or_empty(matrix, vector, n: int, dtype) -> tuple[Any, jax.Array]:
+def rows_or_empty(matrix, vector, n: int, dtype, is_sparse: bool = False) -> tuple[Any, jax.Array]:
     """A constraint block, or one without rows."""
-    if matrix is None:
-        return jnp.zeros((0, n), dtype), jnp.zeros(0, dtype)
-    return matrix, vector
-
-
-def stacked(first, second):
-    """The rows of two matrices, of which one without rows may be dense where the other is sparse."""
-    if isinstance(first, SparseMatrix) and isinstance(second, SparseMatrix):
-        return first.above(second)
-    if isinstance(first, SparseMatrix) or isinstance(second, SparseMatrix):
-        return first if isinstance(first, SparseMatrix) else second
-    return jnp.concatenate([first, second])
+    if matrix is not None:
+        return matrix, vector
+    empty = SparseMatrix.zeros((0, n), dtype) if is_sparse else jnp.zeros((0, n), dtype)
+    return empty, jnp.zeros(0, dtype)
