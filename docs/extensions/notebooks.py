@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from itertools import groupby
 from pathlib import Path
 
 from mkdocs.structure.files import File
@@ -33,16 +34,10 @@ def on_files(files, config, **_):
     for path in NOTEBOOKS:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         page, images = _page(path.stem, cells)
-        files.append(
-            File.generated(config, f"notebooks/{path.stem}.md", content=page)
-        )
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=page))
         for name, content in images.items():
-            files.append(
-                File.generated(config, f"notebooks/{name}", content=content)
-            )
-        title, first = re.match(
-            r"# (.+)\n+(.+?)(?:\n\n|\Z)", page, re.DOTALL
-        ).groups()
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
+        title, first = re.match(r"# ([^\n]+)\n+(.+?)(?:\n\n|\Z)", page, re.DOTALL).groups()
         index += f"## [{title}]({path.stem}.md)\n\n{first}\n\n"
     files.append(File.generated(config, "notebooks/index.md", content=index))
     return files
@@ -55,20 +50,22 @@ def _page(name: str, cells: list) -> tuple[str, dict[str, bytes]]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             parts.append(source)
+        elif "google.colab" in source:
+            continue  # the cell that installs the package there
         elif cell["cell_type"] == "code" and source.strip():
             parts.append(_fenced("python", source))
-            for output in cell["outputs"]:
-                parts.append(_output(output, name, images))
+            # what was printed in several pieces is one
+            for kind, outputs in groupby(cell["outputs"], key=lambda output: output["output_type"]):
+                if kind == "stream":
+                    parts.append(_fenced("text", "".join("".join(output["text"]) for output in outputs)))
+                else:
+                    parts.extend(_output(output, name, images) for output in outputs)
     return "\n\n".join(parts) + "\n", images
 
 
 def _output(output: dict, name: str, images: dict[str, bytes]) -> str:
-    if output["output_type"] == "stream":
-        return _fenced("text", "".join(output["text"]))
     if output["output_type"] == "error":
-        raise ValueError(
-            f"notebook {name} ends with an error: {output['ename']}"
-        )
+        raise ValueError(f"notebook {name} ends with an error: {output['ename']}")
     data = output["data"]
     if "image/png" in data:
         file = f"{name}_{len(images)}.png"
