@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.batches import in_chunks
+from convexjax.block_matrices import each, is_definite, largest
 from convexjax.interior_point import history_of
 from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
@@ -26,6 +27,7 @@ from convexjax.semidefinite_interior_point import (
     error_of,
     growth_of,
     measure,
+    projected,
     run,
     scaling_of,
     unscaled,
@@ -72,12 +74,17 @@ def solve(program: SemidefiniteProgram, options: Options) -> SemidefiniteSolutio
 
 def _solve_one(program: SemidefiniteProgram, options: Options) -> SemidefiniteSolution:
     scaling = scaling_of(program)
-    state, point = run(scaling.scale(program), scaling, options)
-    point = scaling.unscale(point)
+    scaled = scaling.scale(program)
+    state, point = run(scaled, scaling, options)
     solved, almost, infeasible = options.tolerances(program.c.dtype)
-    claims = measure(program, unscaled(program), point, infeasible)
-    # the claim of a solution once more, from the user's own data
+    points = _with_feasible_Z(scaled, scaling, state, point, solved)
+    # the claim of a solution once more, from the user's own data; one that was not made may hold
+    all_claims = jax.lax.map(lambda point: measure(program, unscaled(program), point, infeasible), points)
+    better = jnp.int32(error_of(all_claims)[1] < error_of(all_claims)[0])
+    point, claims = jax.tree.map(lambda leaf: leaf[better], (points, all_claims))
     error, status = error_of(claims), state.status
+    claimed = ~(Status.PRIMAL_INFEASIBLE.holds(status) | Status.DUAL_INFEASIBLE.holds(status))
+    status = jnp.where(claimed & (error <= solved), jnp.int32(Status.SOLVED), status)
     claimed = Status.SOLVED.holds(status) | Status.ALMOST_SOLVED.holds(status)
     lesser = jnp.where(error <= almost, jnp.int32(Status.ALMOST_SOLVED), jnp.int32(Status.NUMERICAL_ERROR))
     proved = jnp.where(error <= solved, jnp.int32(Status.SOLVED), lesser)
@@ -103,6 +110,22 @@ def _solve_one(program: SemidefiniteProgram, options: Options) -> SemidefiniteSo
         history=history_of(state.history),
     )
     return SemidefiniteSolution(Point(x, y, S, Z), objective, status, info)
+
+
+def _with_feasible_Z(scaled, scaling, state, point, tolerance):
+    """The point in the user's units, and once more: where rounding errors have kept Z from its equations, with Z
+    projected on them, if that leaves Z in its cone as far as matters."""
+    plain = scaling.unscale(point)
+    ray = Status.PRIMAL_INFEASIBLE.holds(state.status) | Status.DUAL_INFEASIBLE.holds(state.status)
+
+    def project():
+        new = scaling.unscale(projected(scaled, point))
+        slack = 0.1 * tolerance * jnp.maximum(1, largest(new.Z))
+        inside = each(lambda z, part: is_definite(z + slack * part.identity()), new.Z, scaled.parts)
+        return jax.tree.map(lambda new, old: jnp.where(jnp.all(jnp.stack(inside)), new, old), new, plain)
+
+    other = jax.lax.cond(~ray & (state.best_claims[1] > 0.1 * tolerance), project, lambda: plain)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), plain, other)
 
 
 _solve = jax.custom_batching.custom_vmap(_solve_one)
