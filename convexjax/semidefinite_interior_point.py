@@ -15,7 +15,7 @@ block with a log det in the objective max(sigma mu, 1): S Z = I is its optimalit
 lengths of their own. Start, sigma and lengths are those of Toh, Todd and Tutuncu, "SDPT3" (1999).
 
 Where one side has no interior the solutions of the other are unbounded, and (1) becomes singular before a residual that
-is left can be removed. An attempt that gets stuck is therefore followed by another from an S that is much larger, from
+is left can be removed. An attempt that gets stuck is therefore followed by others from an S that is much larger, from
 where the residuals vanish while mu is still large, with shorter steps.
 """
 
@@ -47,8 +47,8 @@ from convexjax.solution import Status
 
 # What a direction may miss of the equations of Z before it is refined, relative to c; by dtype.
 MISSED = {"float64": 1e-11, "float32": 1e-5}
-# The start of a second attempt relative to that of the first, and its share of the step to the boundary.
-FARTHER, CAREFUL = 1e3, 0.9
+# S at the start of each attempt relative to that of the first; share of the step to the boundary of the later ones.
+ATTEMPTS, CAREFUL = np.array([1, 1e3, 1e5]), 0.9
 # Most conjugate-gradient steps of the projection of Z.
 PROJECTION_STEPS = 60
 # Most Newton steps to a point of the central path.
@@ -226,7 +226,7 @@ def means(program: SemidefiniteProgram, S: tuple, Z: tuple) -> tuple[jax.Array, 
     return found[0], found[1]
 
 
-def start(program: SemidefiniteProgram, factor: float = 1.0, factor_of_S: float = 1.0) -> Point:
+def start(program: SemidefiniteProgram, factor: float = 1.0, factor_of_S: jax.Array | float = 1.0) -> Point:
     """Multiples of the identity, large enough to be as far from the boundary as the solution may be large, or `factor`
     times that, and S `factor_of_S` times that again."""
     S, Z = [], []
@@ -425,7 +425,9 @@ def run(
 ) -> tuple[State, Point]:
     """Iterate until a claim is proved or none can be. `program` is in the solver's units; the last state and its point,
     best or current as the claim says, in these units."""
-    again = jnp.array(first is None)
+    # of a start that is given there is one attempt
+    attempt = jnp.int32(0 if first is None else len(ATTEMPTS) - 1)
+    careful_from = jnp.int32(1 if first is None else len(ATTEMPTS))
     first = start(program) if first is None else first
     tolerances = options.tolerances(program.c.dtype)
     leaves, structure = jax.tree.flatten(first)
@@ -436,27 +438,30 @@ def run(
         parts = [v[a:b].reshape(leaf.shape) for a, b, leaf in zip(ends[:-1], ends[1:], leaves, strict=True)]
         return jax.tree.unflatten(structure, parts)
 
-    def begin_again(state):
-        """The state of a second attempt, with the best point of the first."""
-        begun = begin_at(pack(start(program, factor_of_S=FARTHER)), options, jnp.int32(Status.UNSOLVED))
+    def begin_again(state, attempt):
+        """The state of another attempt, with the best point of the earlier ones."""
+        far = start(program, factor_of_S=jnp.asarray(ATTEMPTS, program.c.dtype)[attempt])
+        begun = begin_at(pack(far), options, jnp.int32(Status.UNSOLVED))
         best = {name: getattr(state, name) for name in ("claims", "best", "best_claims", "num_iters", "history")}
         return begun._replace(**best, records=begun.records.at[0].set(state.records[0]))
 
     def iterate(carry):
-        state, again = carry
+        state, attempt = carry
         point = unpack(state.point)
         claims = measure(program, scaling, point, tolerances[2])
         mu = jnp.maximum(*means(program, point.S, point.Z))
         state = recorded(options, judge(options, tolerances, state._replace(claims=jnp.stack(claims)), mu), mu)
         stuck = Status.ALMOST_SOLVED.holds(state.status) | Status.NUMERICAL_ERROR.holds(state.status)
-        retry = again & stuck & (state.num_iters > 0) & (state.num_iters < jnp.asarray(options.max_iters))
-        step = lambda state: move(program, weight, state, unpack, ~again)
-        actions = lambda state: jax.lax.cond(unfinished(state), step, lambda state: state, state)
-        return jax.lax.cond(retry, begin_again, actions, state), again & ~retry
+        retry = stuck & (attempt + 1 < len(ATTEMPTS)) & (state.num_iters > 0)
+        retry = retry & (state.num_iters < jnp.asarray(options.max_iters))
+        attempt = attempt + retry.astype(jnp.int32)
+        step = lambda state: move(program, weight, state, unpack, attempt >= careful_from)
+        others = lambda state: jax.lax.cond(unfinished(state), step, lambda state: state, state)
+        return jax.lax.cond(retry, lambda state: begin_again(state, attempt), others, state), attempt
 
     if options.verbose:
         print_header()
-    begin = begin_at(pack(first), options, jnp.int32(Status.UNSOLVED)), again
+    begin = begin_at(pack(first), options, jnp.int32(Status.UNSOLVED)), attempt
     state, _ = jax.lax.while_loop(lambda carry: unfinished(carry[0]), iterate, vary_like((program, begin), begin))
     ray = Status.PRIMAL_INFEASIBLE.holds(state.status) | Status.DUAL_INFEASIBLE.holds(state.status)
     return state, unpack(jnp.where(ray, state.point, state.best))

@@ -265,7 +265,7 @@ def test_derivatives_at_repeated_eigenvalues():
     d = np.concatenate([np.full((1, 2), 5.0), 0.1 * rng.normal(size=(n, 2))])
     data = inner(F, Z), np.concatenate([(S - np.tensordot(x, F, 1))[None], F]), d
     data = [jnp.asarray(v) for v in data]
-    checked_derivatives(objective_and_primal, data, compiler_options=COMPILED_AS_BY_USERS)
+    checked_derivatives(objective_and_point, data, compiler_options=COMPILED_AS_BY_USERS)
 
 
 def test_same_derivative_as_of_small_programs(monkeypatch):
