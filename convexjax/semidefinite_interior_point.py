@@ -425,9 +425,7 @@ def run(
 ) -> tuple[State, Point]:
     """Iterate until a claim is proved or none can be. `program` is in the solver's units; the last state and its point,
     best or current as the claim says, in these units."""
-    # of a start that is given there is one attempt
-    attempt = jnp.int32(0 if first is None else len(ATTEMPTS) - 1)
-    careful_from = jnp.int32(1 if first is None else len(ATTEMPTS))
+    attempts = len(ATTEMPTS) if first is None else 1
     first = start(program) if first is None else first
     tolerances = options.tolerances(program.c.dtype)
     leaves, structure = jax.tree.flatten(first)
@@ -452,16 +450,18 @@ def run(
         mu = jnp.maximum(*means(program, point.S, point.Z))
         state = recorded(options, judge(options, tolerances, state._replace(claims=jnp.stack(claims)), mu), mu)
         stuck = Status.ALMOST_SOLVED.holds(state.status) | Status.NUMERICAL_ERROR.holds(state.status)
-        retry = stuck & (attempt + 1 < len(ATTEMPTS)) & (state.num_iters > 0)
-        retry = retry & (state.num_iters < jnp.asarray(options.max_iters))
-        attempt = attempt + retry.astype(jnp.int32)
-        step = lambda state: move(program, weight, state, unpack, attempt >= careful_from)
-        others = lambda state: jax.lax.cond(unfinished(state), step, lambda state: state, state)
-        return jax.lax.cond(retry, lambda state: begin_again(state, attempt), others, state), attempt
+        step = lambda state: move(program, weight, state, unpack, attempt > 0)
+        go_on = lambda state: jax.lax.cond(unfinished(state), step, lambda state: state, state)
+        if attempts == 1:
+            return go_on(state), attempt
+        again = stuck & (attempt + 1 < attempts) & (state.num_iters > 0)
+        again = again & (state.num_iters < jnp.asarray(options.max_iters))
+        attempt = attempt + again.astype(jnp.int32)
+        return jax.lax.cond(again, lambda state: begin_again(state, attempt), go_on, state), attempt
 
     if options.verbose:
         print_header()
-    begin = begin_at(pack(first), options, jnp.int32(Status.UNSOLVED)), attempt
+    begin = begin_at(pack(first), options, jnp.int32(Status.UNSOLVED)), jnp.int32(0)
     state, _ = jax.lax.while_loop(lambda carry: unfinished(carry[0]), iterate, vary_like((program, begin), begin))
     ray = Status.PRIMAL_INFEASIBLE.holds(state.status) | Status.DUAL_INFEASIBLE.holds(state.status)
     return state, unpack(jnp.where(ray, state.point, state.best))
