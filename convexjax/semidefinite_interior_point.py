@@ -450,14 +450,14 @@ def run(
         mu = jnp.maximum(*means(program, point.S, point.Z))
         state = recorded(options, judge(options, tolerances, state._replace(claims=jnp.stack(claims)), mu), mu)
         stuck = Status.ALMOST_SOLVED.holds(state.status) | Status.NUMERICAL_ERROR.holds(state.status)
+        if attempts > 1:
+            again = stuck & (attempt + 1 < attempts) & (state.num_iters > 0)
+            again = again & (state.num_iters < jnp.asarray(options.max_iters))
+            attempt = attempt + again.astype(jnp.int32)
+            begun = begin_again(state, attempt)
+            state = jax.tree.map(lambda new, old: jnp.where(again, new, old), begun, state)
         step = lambda state: move(program, weight, state, unpack, attempt > 0)
-        go_on = lambda state: jax.lax.cond(unfinished(state), step, lambda state: state, state)
-        if attempts == 1:
-            return go_on(state), attempt
-        again = stuck & (attempt + 1 < attempts) & (state.num_iters > 0)
-        again = again & (state.num_iters < jnp.asarray(options.max_iters))
-        attempt = attempt + again.astype(jnp.int32)
-        return jax.lax.cond(again, lambda state: begin_again(state, attempt), go_on, state), attempt
+        return jax.lax.cond(unfinished(state), step, lambda state: state, state), attempt
 
     if options.verbose:
         print_header()

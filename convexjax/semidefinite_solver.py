@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from convexjax.batches import in_chunks
 from convexjax.block_matrices import each, is_definite, largest
+from convexjax.embedding import Claims
 from convexjax.interior_point import history_of
 from convexjax.linear_algebra import scale_tangent, vary_like
 from convexjax.options import Options
@@ -77,11 +78,8 @@ def _solve_one(program: SemidefiniteProgram, options: Options) -> SemidefiniteSo
     scaled = scaling.scale(program)
     state, point = run(scaled, scaling, options)
     solved, almost, infeasible = options.tolerances(program.c.dtype)
-    points = _with_feasible_Z(scaled, scaling, state, point, solved)
     # the claim of a solution once more, from the user's own data; one that was not made may hold
-    all_claims = jax.lax.map(lambda point: measure(program, unscaled(program), point, infeasible), points)
-    better = jnp.int32(error_of(all_claims)[1] < error_of(all_claims)[0])
-    point, claims = jax.tree.map(lambda leaf: leaf[better], (points, all_claims))
+    point, claims = _better(program, scaled, scaling, state, point, options)
     error, status = error_of(claims), state.status
     claimed = ~(Status.PRIMAL_INFEASIBLE.holds(status) | Status.DUAL_INFEASIBLE.holds(status))
     status = jnp.where(claimed & (error <= solved), jnp.int32(Status.SOLVED), status)
@@ -112,20 +110,28 @@ def _solve_one(program: SemidefiniteProgram, options: Options) -> SemidefiniteSo
     return SemidefiniteSolution(Point(x, y, S, Z), objective, status, info)
 
 
-def _with_feasible_Z(scaled, scaling, state, point, tolerance):
-    """The point in the user's units, and once more: where rounding errors have kept Z from its equations, with Z
-    projected on them, if that leaves Z in its cone as far as matters."""
+def _better(program, scaled, scaling, state, point, options):
+    """The point in the user's units and its claims. Where nothing was proved, since rounding errors keep Z from its
+    equations, Z is projected on them, if that leaves it in its cone as far as matters."""
+    solved, _, infeasible = options.tolerances(program.c.dtype)
     plain = scaling.unscale(point)
-    ray = Status.PRIMAL_INFEASIBLE.holds(state.status) | Status.DUAL_INFEASIBLE.holds(state.status)
+    proved = (Status.SOLVED, Status.PRIMAL_INFEASIBLE, Status.DUAL_INFEASIBLE)
+    unproved = ~jnp.any(jnp.stack([status.holds(state.status) for status in proved]))
 
     def project():
         new = scaling.unscale(projected(scaled, point))
-        slack = 0.1 * tolerance * jnp.maximum(1, largest(new.Z))
+        slack = 0.1 * solved * jnp.maximum(1, largest(new.Z))
         inside = each(lambda z, part: is_definite(z + slack * part.identity()), new.Z, scaled.parts)
         return jax.tree.map(lambda new, old: jnp.where(jnp.all(jnp.stack(inside)), new, old), new, plain)
 
-    other = jax.lax.cond(~ray & (state.best_claims[1] > 0.1 * tolerance), project, lambda: plain)
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), plain, other)
+    def try_one(i, best):
+        new = jax.lax.cond(i > 0, project, lambda: plain)
+        claims = measure(program, unscaled(program), new, infeasible)
+        better = (i == 0) | (error_of(claims) < error_of(best[1]))
+        return jax.tree.map(lambda new, old: jnp.where(better, new, old), (new, claims), best)
+
+    begin = vary_like((program, state), (plain, Claims(*[jnp.zeros((), program.c.dtype)] * len(Claims._fields))))
+    return jax.lax.fori_loop(0, 1 + unproved.astype(jnp.int32), try_one, begin)
 
 
 _solve = jax.custom_batching.custom_vmap(_solve_one)
