@@ -13,6 +13,10 @@ with V = S^-1 and sym(X) = (X + X')/2 the direction and the new y are
 E = 0 in the predictor and V dS dZ of the predictor in the corrector (Mehrotra). The target t is sigma mu, and for a
 block with a log det in the objective max(sigma mu, 1): S Z = I is its optimality condition. Primal and dual steps have
 lengths of their own. Start, sigma and lengths are those of Toh, Todd and Tutuncu, "SDPT3" (1999).
+
+Where one side has no interior the solutions of the other are unbounded, and (1) becomes singular before a residual that
+is left can be removed. An attempt that gets stuck is therefore followed by others from an S that is much larger, from
+where the residuals vanish while mu is still large, with shorter steps.
 """
 
 from typing import NamedTuple
@@ -43,6 +47,10 @@ from convexjax.solution import Status
 
 # What a direction may miss of the equations of Z before it is refined, relative to c; by dtype.
 MISSED = {"float64": 1e-11, "float32": 1e-5}
+# S at the start of each attempt relative to that of the first; share of the step to the boundary of the later ones.
+ATTEMPTS, CAREFUL = np.array([1, 1e3, 1e5]), 0.9
+# Most conjugate-gradient steps of the projection of Z.
+PROJECTION_STEPS = 60
 # Most Newton steps to a point of the central path.
 CENTRING_STEPS = 40
 # Regularisation of the Schur matrix, scaled to unit diagonal, by dtype; and steps of refinement with the matrix itself.
@@ -218,9 +226,9 @@ def means(program: SemidefiniteProgram, S: tuple, Z: tuple) -> tuple[jax.Array, 
     return found[0], found[1]
 
 
-def start(program: SemidefiniteProgram, factor: float = 1.0) -> Point:
+def start(program: SemidefiniteProgram, factor: float = 1.0, factor_of_S: jax.Array | float = 1.0) -> Point:
     """Multiples of the identity, large enough to be as far from the boundary as the solution may be large, or `factor`
-    times that."""
+    times that, and S `factor_of_S` times that again."""
     S, Z = [], []
     for part in program.parts:
         side = part.F0.shape[-1]
@@ -228,7 +236,7 @@ def start(program: SemidefiniteProgram, factor: float = 1.0) -> Point:
         of_Z = side * jnp.max((1 + jnp.abs(program.c)) / (1 + norms), initial=0)
         of_S = jnp.maximum(jnp.max(norms, initial=0), jnp.sqrt(jnp.sum(part.F0**2)))
         least = max(10.0, float(np.sqrt(side)))
-        S.append(factor * jnp.maximum(of_S, least) * part.identity())
+        S.append(factor * factor_of_S * jnp.maximum(of_S, least) * part.identity())
         Z.append(factor * jnp.maximum(of_Z, least) * part.identity())
     return Point(jnp.zeros_like(program.c), jnp.zeros_like(program.b), tuple(S), tuple(Z))
 
@@ -342,9 +350,10 @@ def newton(program: SemidefiniteProgram, point: Point, boost: jax.Array):
 
 
 def direction(
-    program: SemidefiniteProgram, point: Point, weight: jax.Array, boost: jax.Array
+    program: SemidefiniteProgram, point: Point, weight: jax.Array, boost: jax.Array, careful: jax.Array
 ) -> tuple[Point, jax.Array, jax.Array]:
-    """The corrected direction, and the primal and the dual step. `weight` is that of a log det in these units."""
+    """The corrected direction, and the primal and the dual step, shorter if `careful`. `weight` is that of a log det in
+    these units."""
     _, _, S, Z = point
     towards, refined, V = newton(program, point, boost)
     mu, mu_log = means(program, S, Z)
@@ -370,7 +379,7 @@ def direction(
     zeros, zero = jax.tree.map(jnp.zeros_like, point), jnp.zeros_like(mu)
     begin = vary_like((program, point), (zeros.S, zero, zeros, zero, zero))
     _, _, d, primal, dual = jax.lax.fori_loop(0, 2, round_, begin)
-    fraction = 0.9 + 0.09 * jnp.minimum(jnp.minimum(primal, dual), 1)
+    fraction = jnp.where(careful, CAREFUL, 0.9 + 0.09 * jnp.minimum(jnp.minimum(primal, dual), 1))
     return refined(d), jnp.minimum(fraction * primal, 1), jnp.minimum(fraction * dual, 1)
 
 
@@ -383,11 +392,11 @@ def _retreat(X, dX, step):
     return jax.lax.while_loop(lambda step: fails(step) & (step > 1e-10), lambda step: 0.8 * step, step)
 
 
-def move(program: SemidefiniteProgram, weight: jax.Array, state: State, unpack) -> State:
+def move(program: SemidefiniteProgram, weight: jax.Array, state: State, unpack, careful: jax.Array) -> State:
     """Step to the next point. A direction that is not finite, or leads nowhere, is tried again with more
     regularisation."""
     point = unpack(state.point)
-    d, primal, dual = direction(program, point, weight, state.boost)
+    d, primal, dual = direction(program, point, weight, state.boost, careful)
     finite = jnp.all(jnp.isfinite(d.x)) & jnp.isfinite(primal) & jnp.isfinite(dual)
     d = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0), d)
     primal, dual = _retreat(point.S, d.S, primal), _retreat(point.Z, d.Z, dual)
@@ -416,6 +425,7 @@ def run(
 ) -> tuple[State, Point]:
     """Iterate until a claim is proved or none can be. `program` is in the solver's units; the last state and its point,
     best or current as the claim says, in these units."""
+    attempts = len(ATTEMPTS) if first is None else 1
     first = start(program) if first is None else first
     tolerances = options.tolerances(program.c.dtype)
     leaves, structure = jax.tree.flatten(first)
@@ -426,22 +436,49 @@ def run(
         parts = [v[a:b].reshape(leaf.shape) for a, b, leaf in zip(ends[:-1], ends[1:], leaves, strict=True)]
         return jax.tree.unflatten(structure, parts)
 
-    state = begin_at(pack(first), options, jnp.int32(Status.UNSOLVED))
+    def begin_again(state, attempt):
+        """The state of another attempt, with the best point of the earlier ones."""
+        far = start(program, factor_of_S=jnp.asarray(ATTEMPTS, program.c.dtype)[attempt])
+        begun = begin_at(pack(far), options, jnp.int32(Status.UNSOLVED))
+        best = {name: getattr(state, name) for name in ("claims", "best", "best_claims", "num_iters", "history")}
+        return begun._replace(**best, records=begun.records.at[0].set(state.records[0]))
 
-    def iterate(state):
+    def iterate(carry):
+        state, attempt = carry
         point = unpack(state.point)
         claims = measure(program, scaling, point, tolerances[2])
         mu = jnp.maximum(*means(program, point.S, point.Z))
         state = recorded(options, judge(options, tolerances, state._replace(claims=jnp.stack(claims)), mu), mu)
-        return jax.lax.cond(
-            unfinished(state), lambda state: move(program, weight, state, unpack), lambda state: state, state
-        )
+        stuck = Status.ALMOST_SOLVED.holds(state.status) | Status.NUMERICAL_ERROR.holds(state.status)
+        if attempts > 1:
+            again = stuck & (attempt + 1 < attempts) & (state.num_iters > 0)
+            again = again & (state.num_iters < jnp.asarray(options.max_iters))
+            attempt = attempt + again.astype(jnp.int32)
+            begun = begin_again(state, attempt)
+            state = jax.tree.map(lambda new, old: jnp.where(again, new, old), begun, state)
+        step = lambda state: move(program, weight, state, unpack, attempt > 0)
+        return jax.lax.cond(unfinished(state), step, lambda state: state, state), attempt
 
     if options.verbose:
         print_header()
-    state = jax.lax.while_loop(unfinished, iterate, vary_like((program, state), state))
+    begin = begin_at(pack(first), options, jnp.int32(Status.UNSOLVED)), jnp.int32(0)
+    state, _ = jax.lax.while_loop(lambda carry: unfinished(carry[0]), iterate, vary_like((program, begin), begin))
     ray = Status.PRIMAL_INFEASIBLE.holds(state.status) | Status.DUAL_INFEASIBLE.holds(state.status)
     return state, unpack(jnp.where(ray, state.point, state.best))
+
+
+def projected(program: SemidefiniteProgram, point: Point) -> Point:
+    """The point with the nearest Z and y that fulfil c + A'y = <F_i, Z>, up to rounding errors: by conjugate gradients
+    on the equations of the multipliers u of Z - sum u_i F_i and y + A u."""
+    operator = lambda u: program.inner(program.combine(u)) + (program.A @ u) @ program.A
+
+    def once(_, point):
+        residual = program.inner(point.Z) - program.c - point.y @ program.A
+        u, _ = jax.scipy.sparse.linalg.cg(operator, residual, tol=1e-6, maxiter=PROJECTION_STEPS)
+        u = jnp.where(jnp.all(jnp.isfinite(u)), u, 0)
+        return point._replace(y=point.y + program.A @ u, Z=each(lambda z, a: z - a, point.Z, program.combine(u)))
+
+    return jax.lax.fori_loop(0, 2, once, point)
 
 
 def centred(program: SemidefiniteProgram, point: Point, targets: tuple) -> tuple[jax.Array, jax.Array]:

@@ -137,6 +137,26 @@ def test_polynomials(name):
         assert found.residual <= 1e-12
 
 
+def test_goldstein_price():
+    """Its forms of degree 8 and 7 vanish along two lines, and so do all certificates of the bound."""
+    times = lambda p, q: {
+        key: sum(u * v for (a, b), u in p.items() for (c, d), v in q.items() if (a + c, b + d) == key)
+        for key in {(a + c, b + d) for a, b in p for c, d in q}
+    }
+    plus = lambda number, p: p | {(0, 0): number + p[0, 0]}
+    first, second = {(0, 0): 1, (1, 0): 1, (0, 1): 1}, {(0, 0): 0, (1, 0): 2, (0, 1): -3}
+    left = {(0, 0): 19, (1, 0): -14, (2, 0): 3, (0, 1): -14, (1, 1): 6, (0, 2): 3}
+    right = {(0, 0): 18, (1, 0): -32, (2, 0): 12, (0, 1): 48, (1, 1): -36, (0, 2): 27}
+    p = times(plus(1, times(times(first, first), left)), plus(30, times(times(second, second), right)))
+    found = relaxations.minimize_polynomial(p)
+    assert found.status == Status.SOLVED
+    near(found.bound, 3, 1e-9)
+    near(found.minimisers, [[0, -1]], 1e-6)
+    size = max(map(abs, p.values()))
+    assert found.residual <= 1e-12 * size
+    assert np.linalg.eigvalsh(found.gram)[0] >= -1e-14 * size
+
+
 def test_polynomial_of_degree_four_in_eight_variables():
     unit = lambda i, power: tuple(power * (j == i) for j in range(8))
     p = {unit(i, power): value for i in range(8) for power, value in ((4, 0.5), (2, -8.0), (1, 2.5))}

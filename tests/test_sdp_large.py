@@ -10,6 +10,8 @@ from jax.experimental.sparse import BCOO
 from test_sdp import certify_inequality, certify_matrix, definite, inner, symmetric
 
 import convexjax as cj
+from convexjax import semidefinite_interior_point as interior_point
+from convexjax import semidefinite_solver
 from convexjax.block_matrices import smallest_eigenvalue
 from convexjax.problems import matrix_inequality, sdp
 from convexjax.semidefinite_program import MatrixBlocks, partition
@@ -175,6 +177,53 @@ def test_no_interior_is_never_labelled_wrongly():
         certify_inequality([1.0], F, solution, expected=int(solution.status))
 
 
+def test_an_attempt_that_gets_stuck_is_followed_by_another(monkeypatch):
+    """The first start is next to the boundary, so that its steps have no length."""
+    rng = np.random.default_rng(2)
+    c, F, d = blocks_with_diagonal(rng)
+    begin = interior_point.start
+    starts = []
+
+    def hopeless_first(program, factor=1.0, factor_of_S=1.0):
+        starts.append(factor_of_S)
+        point = begin(program, factor, factor_of_S)
+        if len(starts) > 1:
+            return point
+        corner = lambda X: X * 1e-14 if X.ndim == 1 else X.at[:, 0, 0].multiply(1e-14)
+        return point._replace(S=tuple(map(corner, point.S)), Z=tuple(map(corner, point.Z)))
+
+    monkeypatch.setattr(interior_point, "start", hopeless_first)
+    blocks = [matrix_inequality.read_block(f"F[{j}]", F_j, len(c), jnp.float64) for j, F_j in enumerate((F, d))]
+    program, _ = matrix_inequality.program_of(jnp.asarray(c), blocks)
+    solved = lambda: jax.jit(lambda: semidefinite_solver.solve(program, cj.Options(max_iters=100)))()
+    many = solved()
+    starts_of_many = list(starts)
+    starts.clear()
+    monkeypatch.setattr(interior_point, "ATTEMPTS", np.ones(1))
+    few = solved()
+    assert few.status != Status.SOLVED and many.status == Status.SOLVED
+    assert len(starts_of_many) == 2 and starts == [1]
+    near(many.objective, cj.solve_sdp(c=c, F=[F, d]).objective)
+
+
+def test_projection_on_the_equations_of_the_dual_matrix():
+    rng = np.random.default_rng(3)
+    c, F, d = blocks_with_diagonal(rng)
+    n = len(c)
+    blocks = [matrix_inequality.read_block(f"F[{j}]", F_j, n, jnp.float64) for j, F_j in enumerate((F, d))]
+    program, _ = matrix_inequality.program_of(jnp.asarray(c), blocks)
+    program = program.__class__(
+        c=program.c, parts=program.parts, A=jnp.ones((1, n)), b=jnp.zeros(1), weights=program.weights
+    )
+    Z = tuple(jnp.asarray(symmetric(rng, *part.F0.shape) if part.F0.ndim > 1 else d[0]) for part in program.parts)
+    point = interior_point.Point(jnp.zeros(n), jnp.zeros(1), Z, Z)
+    found = jax.jit(interior_point.projected)(program, point)
+    flat = lambda tree: np.concatenate([np.ravel(v) for v in tree])
+    rows = np.stack([flat([*program.combine(unit), -program.A @ unit]) for unit in jnp.eye(n)])
+    start = flat([*Z, point.y])
+    near(flat([*found.Z, found.y]), start - np.linalg.pinv(rows) @ (rows @ start - c), 1e-9)
+
+
 def test_nan_is_a_status_of_its_lane_alone():
     c, F, d = blocks_with_diagonal(np.random.default_rng(2))
     solve = jax.jit(jax.vmap(lambda c: cj.solve_sdp(c=c, F=[jnp.asarray(F), jnp.asarray(d)])))
@@ -239,12 +288,6 @@ def checked_derivatives(function, data, tolerance=1e-5, step=2e-2, compiler_opti
         near(np.sum(gradient * direction), difference, tolerance * max(1, abs(float(difference))))
 
 
-def objective_and_primal(c, F, d):
-    # a tolerance whose errors the differences do not see
-    solution = cj.solve_sdp(c=c, F=[F, d], options=cj.Options(tolerance=1e-12))
-    return solution.objective + jnp.sum(jnp.sin(solution.x)) + jnp.sum(jnp.sin(solution.s[0]))
-
-
 def objective_and_point(c, F, d):
     solution = cj.solve_sdp(c=c, F=[F, d], options=cj.Options(tolerance=1e-12))
     parts = jax.tree.map(lambda v: jnp.sum(jnp.sin(v)), (solution.x, solution.s, solution.z))
@@ -265,7 +308,7 @@ def test_derivatives_at_repeated_eigenvalues():
     d = np.concatenate([np.full((1, 2), 5.0), 0.1 * rng.normal(size=(n, 2))])
     data = inner(F, Z), np.concatenate([(S - np.tensordot(x, F, 1))[None], F]), d
     data = [jnp.asarray(v) for v in data]
-    checked_derivatives(objective_and_primal, data, compiler_options=COMPILED_AS_BY_USERS)
+    checked_derivatives(objective_and_point, data, compiler_options=COMPILED_AS_BY_USERS)
 
 
 def test_same_derivative_as_of_small_programs(monkeypatch):

@@ -29,6 +29,8 @@ RANKS = (1e-2, 1e-3, 1e-4, 1e-6)
 ATTAINED = 1e-6
 # Most Newton steps to a minimiser.
 NEWTON_STEPS = 20
+# Gauss-Newton steps to a certificate, and the most numbers of their Jacobian.
+FACTOR_STEPS, MOST_FACTORED = 12, 4_000_000
 
 
 class PolynomialBound(NamedTuple):
@@ -112,7 +114,9 @@ def minimize_polynomial(
     if len(minimisers):
         # the value that is attained is the bound, if there is a certificate of it
         value = min(_value(p, x) for x in minimisers)
-        sharp = _sharpened(np.asarray(Q, float), (i, j, of_pair), right[0] - value * right[1], monomials, minimisers)
+        data = np.asarray(Q, float), (i, j, of_pair), right[0] - value * right[1]
+        sharp = _sharpened(*data, monomials, minimisers)
+        sharp = _factored(*data) if sharp is None else sharp
         if sharp is not None:
             bound, Q = jnp.asarray(value, dtype), jnp.asarray(sharp, dtype)
     sums_of_Q = np.bincount(of_pair, np.asarray(Q, float)[i, j] * np.where(i == j, 1, 2), len(alphas))
@@ -148,6 +152,32 @@ def _sharpened(Q, pairs, right, monomials, minimisers):
     new[i, j] = new[j, i] = Q[i, j] + change * scale
     eigenvalues = np.linalg.eigvalsh(new / size[:, None] / size)
     return new if eigenvalues[0] >= -1e-12 * eigenvalues[-1] else None
+
+
+def _factored(Q, pairs, right):
+    """A matrix L L' near Q that fulfils (1) to rounding errors, if Gauss-Newton steps of least norm on L lead there.
+    Unlike `_sharpened` this need not know where all psd solutions of (1) are singular: also where the polynomial grows
+    more slowly at infinity, say."""
+    i, j, of_pair = pairs
+    side = len(Q)
+    if len(right) * side**2 > MOST_FACTORED:
+        return None
+    values, vectors = np.linalg.eigh(Q)
+    L = vectors * np.sqrt(np.maximum(values, 0))
+    twice = np.where(i == j, 1, 2)
+    best, least = None, 1e-12 * np.abs(right).max(initial=0)
+    for _ in range(FACTOR_STEPS):
+        residual = right - np.bincount(of_pair, twice * (L[i] * L[j]).sum(1), len(right))
+        size = np.abs(residual).max(initial=0)
+        if size < least:
+            best, least = L @ L.T, size
+        jacobian = np.zeros((len(right), side, side))
+        np.add.at(jacobian, (of_pair, i), twice[:, None] * L[j])
+        np.add.at(jacobian, (of_pair, j), twice[:, None] * L[i])
+        rows = jacobian.reshape(len(right), -1)
+        norms = np.maximum(np.linalg.norm(rows, axis=1), 1e-300)
+        L = L + np.linalg.lstsq(rows / norms[:, None], residual / norms, rcond=1e-10)[0].reshape(side, side)
+    return best
 
 
 def _times(p: dict, q: dict) -> dict:
