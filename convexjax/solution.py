@@ -27,6 +27,16 @@ class Status(IntEnum):
         """Where an array of statuses says this; unlike `==` also under JAX's strict promotion of dtypes."""
         return status == np.int32(self)
 
+    @staticmethod
+    def name_of(status) -> str | list:
+        """The name of the status of a solution or model, in nested lists for a batch. For host code.
+
+        >>> import convexjax as cj
+        >>> cj.Status.name_of(cj.solve_lp([1.0], lb=[0.0]).status)
+        'SOLVED'
+        """
+        return np.array([known.name for known in Status])[np.asarray(status)].tolist()
+
     @property
     def message(self) -> str:
         """One sentence for people."""

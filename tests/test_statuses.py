@@ -4,6 +4,7 @@ import re
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -196,6 +197,11 @@ def test_every_status_has_a_message_of_its_own():
 
 
 @pytest.mark.core
+def test_names():
+    assert Status.name_of(np.int32(4)) == "DUAL_INFEASIBLE"
+    assert Status.name_of(jnp.array([[1], [6]], jnp.int32)) == [["SOLVED"], ["NUMERICAL_ERROR"]]
+
+
 def test_require_solved():
     solved = solve(QP)
     assert solved.require_solved() is solved
