@@ -108,7 +108,7 @@ def test_imports_are_dependencies(file):
     dependencies = {requirement.split(">")[0] for requirement in project["dependencies"]}
     # NumPy and SciPy come with JAX.
     # Extras, imported where a function asks for it.
-    extras = {"lineax", "matplotlib", "cvxpy", "equinox", "orbax", "qdldl", "tqdm"}
+    extras = {"lineax", "matplotlib", "cvxpy", "equinox", "orbax", "qdldl", "sklearn", "tqdm"}
     known = {"convexjax", "numpy", "scipy"} | extras | dependencies | sys.stdlib_module_names
     assert {name.split(".")[0] for name in imported_modules(file)} <= known
 

@@ -2,5 +2,6 @@
 
 - `convexjax.interop.cvxpy`: solve problems of CVXPY, or make JAX functions of them.
 - `convexjax.interop.files`: read, solve and write problem files.
+- `convexjax.interop.sklearn`: estimators of scikit-learn.
 - `convexjax.interop.scipy`: `linprog` and `nnls` as JAX functions.
 """

@@ -14,6 +14,7 @@ from cvxpy.reductions.solvers.conic_solvers.conic_solver import ConicSolver
 from cvxpy.utilities.psd_utils import TriangleKind
 
 from convexjax.interop.cone_form import ConeForm, solve_cone_form
+from convexjax.interop.semidefinite_form import is_large_semidefinite, solve_semidefinite_form
 from convexjax.options import Options
 from convexjax.solution import Solution, Status
 
@@ -66,7 +67,9 @@ class CONVEXJAX(ConicSolver):
     `convexjax.Options`. `problem.solver_stats` holds the number of iterations, the time, and as `extra_stats` the
     `convexjax.Solution` of the cone form, with its residuals. A problem that is solved again with other values of its
     parameters starts from its last solution, unless `warm_start=False`. Of infeasible problems the dual values of
-    the constraints are the certificate.
+    the constraints are the certificate. Large semidefinite programs without other cones are solved by the method of
+    `solve_sdp`, which uses zeros, or their duals are, if these have fewer variables (`semidefinite_form.py`); these
+    start anew each time.
 
     Errors: an unknown option raises `ValueError`. NUMERICAL_ERROR and NONCONVEX are CVXPY's SolverError.
 
@@ -107,9 +110,13 @@ class CONVEXJAX(ConicSolver):
         options = Options(**{"verbose": verbose} | {k: v for k, v in solver_opts.items() if k != "use_quad_obj"})
         form, A, b = rows_of(data, data[self.DIMS])
         P = data[s.P].toarray() if s.P in data and data[s.P].nnz else None
+        begin = time.perf_counter()
+        if P is None and is_large_semidefinite(form, A, options):
+            with jax.enable_x64(True):
+                solution = jax.tree.map(np.asarray, solve_semidefinite_form(form, data[s.C], A, b, options))
+            return solution, time.perf_counter() - begin
         numbers = P, data[s.C], A.tocsr()[form.kept].toarray(), b
         key = self.name()
-        begin = time.perf_counter()
         with jax.enable_x64(True):
             # without a last solution the guess is NaN, which counts as none, so that both compile once
             guess = [np.full(len(v), np.nan) for v in (data[s.C], b, b)]
