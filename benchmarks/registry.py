@@ -1,10 +1,11 @@
 """The solvers a benchmark can name."""
 
 from benchmarks import conic_peers, quadratic_peers, semidefinite_solvers
-from benchmarks.solvers import Solver, prepare_convexjax, through_conic
+from benchmarks.solvers import Solver, prepare_convexjax, prepare_convexjax_sparse, through_conic
 
 SOLVERS = {
     "convexjax": Solver("convexjax", prepare_convexjax, conic=True),
+    "convexjax_sparse": Solver("convexjax", prepare_convexjax_sparse, conic=False),
     "convexjax_sdp": Solver("convexjax", semidefinite_solvers.prepare_convexjax_sdp, conic=True),
     "sdpa": Solver("sdpap", through_conic(semidefinite_solvers.prepare_sdpa), conic=True, accuracy=1e-7),
     "clarabel": Solver("clarabel", through_conic(conic_peers.prepare_clarabel), conic=True),

@@ -154,7 +154,7 @@ def summary(rows: list[FileRow]) -> list[str]:
 
 
 def markdown(rows: list[Row]) -> str:
-    """The table of the README."""
+    """The table of docs/precision.md."""
     lines = ["| programs | SOLVED | ALMOST_SOLVED | error of the objective, median and worst |", "|---|---|---|---|"]
     for row in rows:
         lines.append(

@@ -54,6 +54,15 @@ def prepare_convexjax(program: Program, tolerance: float) -> Solve:
     return prepare(program, tolerance)
 
 
+def prepare_convexjax_sparse(program: Program, tolerance: float) -> Solve:
+    """The same with sparse matrices."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    assert isinstance(program, QuadraticProgram)
+    return prepare_convexjax_quadratic(program, tolerance, is_sparse=True)
+
+
 def _convexjax_conic(program: ConicProgram, tolerance: float) -> Solve:
     solve = _compiled_conic(program.cones)
     data = _on_device(_dense(program.P), program.q, _dense(program.A), program.b)
@@ -67,16 +76,22 @@ def _convexjax_conic(program: ConicProgram, tolerance: float) -> Solve:
 
 
 def prepare_convexjax_quadratic(
-    program: QuadraticProgram, tolerance: float | None, dtype: str = "float64", polish: bool = False
+    program: QuadraticProgram,
+    tolerance: float | None,
+    dtype: str = "float64",
+    polish: bool = False,
+    is_sparse: bool = False,
 ) -> Solve:
-    """`solve_qp` or `solve_lp` in a precision; with its default tolerance if that is None."""
+    """`solve_qp` or `solve_lp` in a precision; with its default tolerance if that is None. As dense or as
+    sparse matrices."""
+    matrix = _bcoo if is_sparse else _dense
     rows = programs.split_rows(program.l, program.u)
     equations, inequalities = rows.equations(program), rows.inequalities(program)
-    A, b = (_dense(equations[0]), equations[1]) if rows.equal.size else (None, None)
-    G, h = (_dense(inequalities[0]), inequalities[1]) if inequalities[1].size else (None, None)
+    A, b = (matrix(equations[0]), equations[1]) if rows.equal.size else (None, None)
+    G, h = (matrix(inequalities[0]), inequalities[1]) if inequalities[1].size else (None, None)
     lb = program.lb if np.isfinite(program.lb).any() else None
     ub = program.ub if np.isfinite(program.ub).any() else None
-    P = _dense(program.P) if program.P is not None and abs(program.P).sum() else None
+    P = matrix(program.P) if program.P is not None and abs(program.P).sum() else None
     data = _on_device(P, program.q, G, h, A, b, lb, ub, dtype=dtype)
     solve = _compiled_quadratic(polish)
 
@@ -150,10 +165,17 @@ def _convexjax_claim(found) -> str:
     return claims.get(cj.Status(int(found.status)).name, "failed")
 
 
+def _bcoo(matrix):
+    from jax.experimental.sparse import BCOO
+
+    return BCOO.from_scipy_sparse(sparse.coo_matrix(matrix))
+
+
 def _on_device(*values, dtype: str = "float64") -> tuple:
     import jax.numpy as jnp
 
-    return tuple(None if value is None else jnp.asarray(value, dtype) for value in values)
+    dense = lambda value: value is not None and not hasattr(value, "todense")
+    return tuple(jnp.asarray(value, dtype) if dense(value) else value for value in values)
 
 
 # ---------------------------------------------------------------- shared helpers

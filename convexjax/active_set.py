@@ -54,7 +54,13 @@ def applies(program: ConeProgram) -> bool:
     """Whether a program is of this kind, as far as its structure says."""
     rows, variables = program.A.shape
     kinds = all(isinstance(part, Zero | Nonnegative) for part in program.cone.parts)
-    return kinds and program.P is not None and 0 < rows <= MAX_ROWS and variables <= MAX_VARIABLES
+    return (
+        kinds
+        and program.P is not None
+        and not program.A.is_sparse
+        and 0 < rows <= MAX_ROWS
+        and variables <= MAX_VARIABLES
+    )
 
 
 def solve(program: ConeProgram, batched, lanes: int, max_steps: jax.Array) -> Candidate:
@@ -86,7 +92,7 @@ class Prepared(NamedTuple):
 
 def _prepare(program: ConeProgram) -> Prepared:
     dropped = infinite_rows(program)
-    A = jnp.concatenate([program.A.dense, *(jnp.diag(diagonal) for diagonal in program.A.diagonals)])
+    A = jnp.concatenate([program.A.matrix, *(jnp.diag(diagonal) for diagonal in program.A.diagonals)])
     A, b = jnp.where(dropped[:, None], 0, A), jnp.where(dropped, 1, program.b)
     L = jnp.linalg.cholesky(program.P, symmetrize_input=False)
     right = jnp.concatenate([A.T, -program.q[:, None]], 1)

@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         return tour()
     if chosen.out is not None and chosen.out.suffix not in (".json", ".npz"):
         parser.error(f"--out must end in .json or .npz, got {chosen.out}")
+    if chosen.plot is not None and find_spec("matplotlib") is None:
+        parser.error("--plot draws with matplotlib: pip install 'convexjax[plot]'")
     try:
         options = Options(
             tolerance=chosen.tol,

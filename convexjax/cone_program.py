@@ -11,9 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from convexjax import sparse_factor
 from convexjax.cones.product import ProductCone
 from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, shifted
 from convexjax.pytrees import pytree
+from convexjax.sparse_matrix import SparseMatrix
 
 
 @pytree
@@ -68,5 +70,7 @@ def is_convex(P: Any, size: jax.Array) -> jax.Array:
     shift = 10 * n * jnp.finfo(dtype).eps * size + jnp.finfo(dtype).tiny
     if isinstance(P, DiagonalPlusLowRank):
         return jnp.all(P.diagonal >= -shift)
+    if isinstance(P, SparseMatrix):
+        return sparse_factor.is_definite(P, jnp.broadcast_to(shift, n))
     factor = jnp.linalg.cholesky(shifted(P, shift), symmetrize_input=False)
     return jnp.isfinite(factor[-1, -1])

@@ -17,7 +17,16 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.cone_program import ConeProgram, infinite_rows
-from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, congruent, diagonal_of, reductions, vary_like
+from convexjax.linear_algebra import (
+    DiagonalPlusLowRank,
+    Rows,
+    congruent,
+    diagonal_of,
+    reductions,
+    scaled,
+    squared,
+    vary_like,
+)
 from convexjax.pytrees import pytree, static
 from convexjax.stage_program import StageProgram
 
@@ -50,12 +59,12 @@ class Equilibration:
         if isinstance(program, StageProgram):
             kept = program.kept(~self.dropped)
             return replace(kept.scaled(D, E, c * beta * beta) if self.enabled else kept, q=q, b=b)
-        dense, diagonals = _effective(program, self.dropped)
+        matrix, diagonals = _effective(program, self.dropped)
         return replace(
             program,
             P=None if program.P is None else congruent(program.P, D, c * beta * beta),
             q=q,
-            A=Rows(E[: dense.shape[0], None] * dense * D, diagonals),
+            A=Rows(scaled(matrix, E[: matrix.shape[0]], D), diagonals),
             b=b,
         )
 
@@ -71,8 +80,9 @@ class Equilibration:
 
 def _effective(program: ConeProgram, dropped: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """A without the dropped rows."""
-    dense = jnp.where(dropped[: program.A.dense.shape[0], None], 0, program.A.dense)
-    return dense, tuple(
+    matrix, of_rows = program.A.matrix, dropped[: program.A.num_general]
+    matrix = matrix.without(of_rows) if program.A.is_sparse else jnp.where(of_rows[:, None], 0, matrix)
+    return matrix, tuple(
         jnp.where(part, 0, diagonal)
         for part, diagonal in zip(program.A.bound_rows(dropped), program.A.diagonals, strict=True)
     )
@@ -130,11 +140,11 @@ def equilibration(program: ConeProgram, enabled: bool, x: jax.Array | None = Non
 def _factors(program: ConeProgram, dropped: jax.Array, enabled: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
     """D, E and the norms of the columns of D P D."""
     n, dtype = program.q.shape[0], program.q.dtype
-    dense, diagonals = _effective(program, dropped)
+    matrix, diagonals = _effective(program, dropped)
     if enabled:
-        D, E, norms_P = _ruiz(program.P, dense, diagonals, program.cone)
+        D, E, norms_P = _ruiz(program.P, matrix, diagonals, program.cone)
     else:
-        D, E = jnp.ones(n, dtype), jnp.ones(dense.shape[0], dtype)
+        D, E = jnp.ones(n, dtype), jnp.ones(matrix.shape[0], dtype)
         # the largest entry of a positive semidefinite matrix is on its diagonal
         norms_P = jnp.zeros(n, dtype) if program.P is None else jnp.abs(diagonal_of(program.P))
     # bounds keep unit coefficients: E = 1/D there
@@ -179,18 +189,18 @@ def _power_of_two(v):
 def _squared(P):
     """The squared entries of P; of a structured one those of the diagonal, for its columns are no larger by far."""
     if P is None or not isinstance(P, DiagonalPlusLowRank):
-        return None if P is None else P * P
+        return None if P is None else squared(P)
     return DiagonalPlusLowRank(diagonal_of(P) ** 2, jnp.zeros_like(P.factor[:, :0]))
 
 
-def _ruiz(P, dense, diagonals, cone):
-    """D and E of the dense rows, passes until every row and column has a norm between 1/2 and 2; and the norms of the
+def _ruiz(P, matrix, diagonals, cone):
+    """D and E of the general rows, passes until every row and column has a norm between 1/2 and 2; and the norms of the
     columns of D P D.
 
     Euclidean norms, so that a pass is a few products of the squared entries with vectors.
     """
-    (m, n), dtype = dense.shape, dense.dtype
-    squared_A, squared_P = dense * dense, _squared(P)
+    (m, n), dtype = matrix.shape, matrix.dtype
+    squared_A, squared_P = squared(matrix), _squared(P)
     bounded = sum((jnp.abs(diagonal) for diagonal in diagonals), start=jnp.zeros(n, dtype)) > 0
 
     def improve(state):
@@ -208,6 +218,6 @@ def _ruiz(P, dense, diagonals, cone):
         return passes + 1, jnp.maximum(largest, largest_inverse) > 4, factors, norms_P
 
     start = (jnp.int32(0), jnp.array(True), jnp.ones(n + m, dtype), jnp.zeros(n, dtype))
-    start = vary_like((P, dense, diagonals), start)
+    start = vary_like((P, matrix, diagonals), start)
     _, _, factors, norms_P = jax.lax.while_loop(lambda state: (state[0] < MAX_PASSES) & state[1], improve, start)
     return factors[:n], factors[n:], jnp.sqrt(norms_P)

@@ -152,7 +152,12 @@ def factor(program: Program, x: jax.Array, v: jax.Array, mu: jax.Array | None) -
     spectrum = program.cone.spectrum(v, mu)
     weighted_A = program.cone.weigh("spectral", spectrum, lambda d: (1 - d) * _inverse(d, delta), program.A)
     # as much more than epsilon as keeps the factor from breaking down
-    reduced = factorise(program, weighted_A, epsilon, 10 * float(jnp.finfo(dtype).eps))
+    rows = None
+    if program.A.is_sparse:
+        ones = jnp.ones_like(program.b)[:, None]
+        parts = _root, lambda d: d + delta * (1 - d)
+        rows = tuple(program.cone.spectral(spectrum, part, ones)[:, 0] for part in parts)
+    reduced = factorise(program, weighted_A, epsilon, 10 * float(jnp.finfo(dtype).eps), rows)
     return System(program, spectrum, reduced, delta)
 
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
-from convexjax import riccati
+from convexjax import riccati, sparse_factor
 from convexjax.cone_program import ConeProgram
 from convexjax.linear_algebra import DiagonalPlusLowRank, Rows, reductions, shifted, vary_like
 from convexjax.riccati import Riccati
@@ -27,6 +27,8 @@ from convexjax.stage_program import StageProgram, StageRows
 
 # (delta, epsilon) by dtype: as small as keeps the Cholesky factor of M accurate enough for refinement to contract.
 REGULARISATION = {"float64": (1e-8, 1e-10), "float32": (1e-4, 1e-6)}
+# Least epsilon of a sparse program: its factors, in any order of the rows, lose eps / (delta epsilon) of their digits.
+SPARSE_EPSILON = 1e-8
 
 
 class Factor(NamedTuple):
@@ -43,7 +45,11 @@ def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
     dtype = program.q.dtype
     delta, epsilon = (jnp.asarray(r, dtype) * boost for r in REGULARISATION[dtype.name])
     weighted_A = program.cone.weigh("regularised_inverse", scaling, delta, program.A)
-    return Factor(factorise(program, weighted_A, epsilon), weighted_A, scaling, delta)
+    rows = None
+    if program.A.is_sparse:
+        ones = jnp.ones_like(program.b)
+        rows = ones, program.cone.hessian(scaling, ones) + delta
+    return Factor(factorise(program, weighted_A, epsilon, rows=rows), weighted_A, scaling, delta)
 
 
 class Woodbury(NamedTuple):
@@ -55,14 +61,26 @@ class Woodbury(NamedTuple):
     inner: tuple  # LU factors of I + C D^-1 B'
 
 
+class Sparse(NamedTuple):
+    """Factors of [P + shift I + the bounds of A'W A, A'R; R A, -H], A without the bounds."""
+
+    factors: sparse_factor.Factors
+
+
 # A Cholesky factor, or what stands for one with the structure of a program.
-Reduced = jax.Array | Woodbury | Riccati
+Reduced = jax.Array | Woodbury | Riccati | Sparse
 
 
-def factorise(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array | float, relative: float = 0) -> Reduced:
+def factorise(
+    program: ConeProgram,
+    weighted_A: Rows,
+    epsilon: jax.Array | float,
+    relative: float = 0,
+    rows: tuple[jax.Array, jax.Array] | None = None,
+) -> Reduced:
     """Factors of M = P + shift I + A'W A, given W A: a Cholesky factor; with a structured P what never has n x n
     entries; for an optimal control problem a Riccati recursion. The shift is epsilon and, but there, `relative` times
-    the largest entry of the diagonal."""
+    the largest entry of the diagonal. `rows` are for sparse programs, where W = R H^-1 R: R and H, diagonal."""
     A, P = program.A, program.P
     if isinstance(program, StageProgram) and isinstance(weighted_A, StageRows):
         return riccati.factor(program, weighted_A.weights, epsilon)
@@ -70,21 +88,29 @@ def factorise(program: ConeProgram, weighted_A: Rows, epsilon: jax.Array | float
     if isinstance(P, DiagonalPlusLowRank):
         diagonal = diagonal + P.diagonal
         diagonal = diagonal + epsilon + relative * jnp.max(diagonal, initial=0)
-        B = jnp.concatenate([P.factor.T, A.dense])
-        C = jnp.concatenate([P.factor.T, weighted_A.dense])
+        B = jnp.concatenate([P.factor.T, A.matrix])
+        C = jnp.concatenate([P.factor.T, weighted_A.matrix])
         inner = jnp.eye(B.shape[0], dtype=B.dtype) + (C / diagonal) @ B.T
         return Woodbury(diagonal, B, C, jax.scipy.linalg.lu_factor(inner))
-    M = A.dense.T @ weighted_A.dense + jnp.diag(diagonal)
+    if rows is not None:
+        shift = jnp.maximum(epsilon, SPARSE_EPSILON) + relative * jnp.max(diagonal, initial=0)
+        root, negative = (v[: A.num_general] for v in rows)
+        return Sparse(sparse_factor.factor(P, A.matrix, diagonal + shift, root, negative))
+    M = A.matrix.T @ weighted_A.matrix + jnp.diag(diagonal)
     M = M if P is None else M + P
     shift = epsilon + relative * jnp.max(jnp.diagonal(M), initial=0)
     return jnp.linalg.cholesky(shifted(M, shift), symmetrize_input=False)
 
 
 def solve_reduced(reduced: Reduced, right: jax.Array, exact: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(dx, dz) with M dx + A'dz = right, A dx = exact for the rows that hold exactly, which only a Riccati recursion
-    has."""
+    """(dx, dz) with M dx + A'R dz = right, R A dx - H dz = exact for the rows that are kept out of M
+    (`Rows.num_exact`): the equations of a Riccati recursion, where R = I and H = 0, and all but the bounds of a sparse
+    program."""
     if isinstance(reduced, Riccati):
         return riccati.solve(reduced, right, exact)
+    if isinstance(reduced, Sparse):
+        d = sparse_factor.solve(reduced.factors, jnp.concatenate([right, exact]))
+        return d[: right.shape[0]], d[right.shape[0] :]
     if not isinstance(reduced, Woodbury):
         return cho_solve((reduced, True), right), exact
     first = right / reduced.diagonal

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convexjax.pytrees import pytree
+from convexjax.sparse_matrix import SparseMatrix, WeightedSparse
 
 
 def reductions(sums: tuple = (), maxima: tuple = ()) -> list[jax.Array]:
@@ -120,55 +121,65 @@ def smat(v: jax.Array, side: int | None = None) -> jax.Array:
 @pytree
 @dataclass(frozen=True)
 class Rows:
-    """A constraint matrix: dense rows, and below them one diagonal matrix for each side with bounds.
+    """A constraint matrix: general rows, and below them one diagonal matrix for each side with bounds.
 
-    `dense` has shape (m, n), each of `diagonals` shape (n,): -1 for `-x + s = -lb`, 1 for `x + s = ub`, 0 where there
+    `matrix` has shape (m, n), each of `diagonals` shape (n,): -1 for `-x + s = -lb`, 1 for `x + s = ub`, 0 where there
     is no bound. Bounds then cost n numbers a product instead of n x n.
     """
 
-    dense: jax.Array
+    matrix: Any  # (m, n), an array or a `SparseMatrix`
     diagonals: tuple[jax.Array, ...] = ()
 
     @property
     def num_exact(self) -> int:
-        """Number of rows, the first, that the solution of a linear system fulfils exactly (`kkt.solve_reduced`)."""
-        return 0
+        """Number of rows, the first, that a linear system keeps as they are (`kkt.solve_reduced`)."""
+        return self.num_general if self.is_sparse else 0
+
+    @property
+    def is_sparse(self) -> bool:
+        return isinstance(self.matrix, SparseMatrix)
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether it is known by its products, and every cone is elementwise."""
+        return self.is_sparse
 
     @property
     def dtype(self):
-        return self.dense.dtype
+        return self.matrix.dtype
 
     @property
     def num_general(self) -> int:
         """Rows that are no bounds."""
-        return self.dense.shape[0]
+        return self.matrix.shape[0]
 
     @property
     def shape(self) -> tuple[int, int]:
-        m, n = self.dense.shape
+        m, n = self.matrix.shape
         return m + n * len(self.diagonals), n
 
     def matvec(self, x: jax.Array) -> jax.Array:
         """A x, for a vector or a matrix of columns."""
         if not self.diagonals:
-            return self.dense @ x
-        return jnp.concatenate([self.dense @ x] + [_rowwise(diagonal, x) * x for diagonal in self.diagonals])
+            return self.matrix @ x
+        return jnp.concatenate([self.matrix @ x] + [_rowwise(diagonal, x) * x for diagonal in self.diagonals])
 
     def rmatvec(self, z: jax.Array) -> jax.Array:
         """A'z."""
-        y = z[: self.dense.shape[0]] @ self.dense  # not dense.T @ z, which XLA may transpose in memory each time
+        y = z[: self.matrix.shape[0]] @ self.matrix  # not matrix.T @ z, which XLA may transpose in memory each time
         for diagonal, part in zip(self.diagonals, self.bound_rows(z), strict=True):
             y = y + _rowwise(diagonal, part) * part
         return y
 
     def weighted(self, weights: jax.Array) -> "Rows":
         """W A for the diagonal W of `weights`."""
-        dense, bounds = weights[: self.num_general, None] * self.dense, self.bound_rows(weights)
-        return Rows(dense, tuple(w * d for w, d in zip(bounds, self.diagonals, strict=True)))
+        own, bounds = weights[: self.num_general], self.bound_rows(weights)
+        matrix = WeightedSparse(self.matrix, own) if self.is_sparse else own[:, None] * self.matrix
+        return Rows(matrix, tuple(w * d for w, d in zip(bounds, self.diagonals, strict=True)))
 
     def bound_rows(self, v: jax.Array) -> list[jax.Array]:
         """The parts of a row vector that belong to the diagonals."""
-        m, n = self.dense.shape
+        m, n = self.matrix.shape
         return [v[m + i * n : m + (i + 1) * n] for i in range(len(self.diagonals))]
 
 
@@ -223,7 +234,9 @@ class Products:
 
 
 def diagonal_of(P) -> jax.Array:
-    """The diagonal of a matrix of either kind."""
+    """The diagonal of a matrix of any kind."""
+    if isinstance(P, SparseMatrix):
+        return P.diagonal()
     if isinstance(P, DiagonalPlusLowRank):
         return P.diagonal + jnp.sum(P.factor**2, 1)
     return jnp.diagonal(P)
@@ -236,8 +249,18 @@ def shifted(P, shift):
     return P + shift * jnp.eye(P.shape[0], dtype=P.dtype)
 
 
+def scaled(M, left, right):
+    """diag(left) M diag(right)."""
+    return M.scaled(left, right) if isinstance(M, SparseMatrix) else left[:, None] * M * right
+
+
+def squared(M):
+    """The squares of the entries of a matrix, dense or sparse."""
+    return M.squared() if isinstance(M, SparseMatrix) else M * M
+
+
 def congruent(P, D, c):
     """c D P D for a diagonal D, given as a vector, and c > 0."""
     if isinstance(P, DiagonalPlusLowRank):
         return DiagonalPlusLowRank(c * D * D * P.diagonal, jnp.sqrt(c) * D[:, None] * P.factor)
-    return (c * D)[:, None] * P * D
+    return scaled(P, c * D, D)

@@ -209,8 +209,10 @@ def central_path(
 def _axes(axes):
     if axes is not None:
         return axes
-    import matplotlib.pyplot as plt
-
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("pictures are drawn by matplotlib: pip install 'convexjax[plot]'.") from error
     return plt.subplots(layout="constrained")[1]
 
 

@@ -41,7 +41,7 @@ def solve(program: ConeProgram, options: Options) -> Candidate:
     for part in program.cone.parts:
         own = slice(first, first + part.rows)
         first += part.rows
-        F0, F = program.b[own], -program.A.dense[own]
+        F0, F = program.b[own], -program.A.matrix[own]
         if isinstance(part, Nonnegative):
             parts.append(DiagonalBlock(F0=F0, F=F.T))
         else:

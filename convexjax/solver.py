@@ -46,7 +46,8 @@ def _differentiable(program: ConeProgram, options: Options, answer: ConeSolution
     weight = jnp.where(solved, 1, jnp.nan).astype(program.q.dtype)
     if options.failed_derivative == "nan":
         program = scale_tangent(program, weight)
-    fill = lambda tree: jax.tree.map(lambda leaf: jnp.where(solved, leaf, 0.5), tree)
+    is_number = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
+    fill = lambda tree: jax.tree.map(lambda leaf: jnp.where(solved, leaf, 0.5) if is_number(leaf) else leaf, tree)
     filled, point, objective = fill(program), fill((answer.x, answer.s, answer.z)), fill(answer.objective)
     info = answer.info
     if options.check_derivative:

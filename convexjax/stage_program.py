@@ -26,7 +26,7 @@ from convexjax.pytrees import pytree, static
 class StageRows(Rows):
     """The constraint matrix. `weights`, if given, multiply the inequality rows."""
 
-    dense: Any = None  # there is none
+    matrix: None = None  # there is none
 
     A: jax.Array  # (T, n, n)
     B: jax.Array  # (T, n, m)
@@ -47,6 +47,11 @@ class StageRows(Rows):
     def num_exact(self) -> int:
         """As in `Rows`."""
         return self.num_equations
+
+    @property
+    def is_elementwise(self) -> bool:
+        """As in `Rows`."""
+        return True
 
     @property
     def dtype(self):

@@ -15,6 +15,8 @@ ORDER = [
     "pytrees",
     "options",
     "solution",
+    "sparse_matrix",
+    "sparse_factor",
     "linear_algebra",
     "implicit_root",
     "compilation",
@@ -106,7 +108,7 @@ def test_imports_are_dependencies(file):
     dependencies = {requirement.split(">")[0] for requirement in project["dependencies"]}
     # NumPy and SciPy come with JAX.
     # Extras, imported where a function asks for it.
-    extras = {"lineax", "matplotlib", "cvxpy", "equinox", "orbax", "tqdm"}
+    extras = {"lineax", "matplotlib", "cvxpy", "equinox", "orbax", "qdldl", "tqdm"}
     known = {"convexjax", "numpy", "scipy"} | extras | dependencies | sys.stdlib_module_names
     assert {name.split(".")[0] for name in imported_modules(file)} <= known
 

@@ -406,6 +406,13 @@ def test_command_line(tmp_path, capsys):
         np.testing.assert_allclose(arrays["x"], [0.5, 2.5], atol=1e-7)
 
 
+def test_picture_without_matplotlib(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("convexjax.command_line.find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stop:
+        main(["solve", str(put(tmp_path, "small.mps", MPS)), "--plot", str(tmp_path / "plot.png")])
+    assert stop.value.code == 2 and "convexjax[plot]" in capsys.readouterr().err
+
+
 def test_exit_codes(tmp_path, capsys):
     solve = lambda name, text, *more: main(["solve", str(put(tmp_path, name, text)), "--quiet", *more])
     assert solve("a.mps", MPS.replace("RHS       SUM          3.0", "RHS       SUM          0.1")) == 3

@@ -161,6 +161,8 @@ def test_lbfgs_reaches_the_least_squares_solution_and_says_when_it_does_not():
         (lambda: likelihood.gaussian(X, "round"), "covariance"),
         (lambda: likelihood.mixture(X, 100, jax.random.key(0)), "components"),
         (lambda: likelihood.maximise(lambda p, x: p * x, jnp.array(1.0), X), "log_density"),
+        (lambda: likelihood.maximise(lambda p, x: -((x[0] - p) ** 2), 1, X), "start must be a pytree of floating"),
+        (lambda: likelihood.mixture(X, 2, 3), "key must be a random key"),
         (lambda: likelihood.kl_divergence([0.5, 0.5], [1.0]), "q has shape"),
         (lambda: losses.huber(0.0), "delta"),
     ],

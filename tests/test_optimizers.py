@@ -147,6 +147,8 @@ def test_labels_and_agreement():
         rules.label(lambda row: row[0], lambda key: jax.random.normal(key, (2,)), jax.random.key(0), 5)
     with pytest.raises(ValueError, match="shapes"):
         rules.agreement(scores, classes[:3])
+    with pytest.raises(ValueError, match="shapes"):
+        rules.temperature(scores, classes[:3])
     with pytest.raises(ValueError, match="bins"):
         rules.agreement(scores, classes, bins=0)
 

@@ -1,5 +1,6 @@
 """The data on the axes are those of the solution; the settings of matplotlib are left alone."""
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -55,6 +56,12 @@ def test_convergence_wants_the_history_of_one_solve(solution):
         plot.convergence(replace(solution, info=replace(solution.info, history=None)))
     with pytest.raises(ValueError, match="take lane i"):
         plot.convergence(jax.tree.map(lambda v: v[None], solution))
+
+
+def test_without_matplotlib(solution, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r"convexjax\[plot\]"):
+        plot.convergence(solution)
 
 
 def test_regularisation_path():

@@ -11,7 +11,7 @@ import pytest
 
 from convexjax import layers
 from convexjax.learn import losses, networks, training
-from convexjax.learn.convolutions import canonical
+from convexjax.learn.training.convolutions import canonical
 
 KEY = jax.random.key(0)
 F32 = jnp.float32
@@ -297,11 +297,12 @@ mesh = jax.make_mesh((4,), ("batch",))
 shared = training.fit(apply, params, X, y, key, mesh=mesh, **how)
 for a, b in zip(jax.tree.leaves(alone.params), jax.tree.leaves(shared.params)):
     np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=1e-5)
-run = training.fit.__globals__["_advance"]
+from convexjax.learn.training import epochs
 mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names)
-plan = training.Plan(apply, losses.squared, how["optimizer"], None, None, 4, 16, None, False, None, mesh)
+plan = epochs.Plan(apply, losses.squared, how["optimizer"], None, None, 4, 16, None, False, None, mesh)
 data = {"train": (X, y), "validation": None, "key": key, "gamma": jnp.float32(0)}
-text = run.lower(plan, data, training._start(plan, params, None), jnp.int32(4)).compile().as_text()
+started = epochs.start(plan, params, None)
+text = epochs.advance.lower(plan, data, started, jnp.int32(4)).compile().as_text()
 assert "all-reduce" in text  # the gradients of the devices are added up
 try:
     training.fit(apply, params, X, y, key, mesh=mesh, **(how | dict(batch_size=10)))
@@ -381,6 +382,8 @@ def test_bad_labels_are_named():
         (lambda: networks.cnn(KEY, (1, 8, 8), 2, kernel=4), "kernel"),
         (lambda: networks.recurrent(KEY, 2, 2, cell="rnn"), "cell"),
         (lambda: networks.quadratic_program(KEY, 3, 4), "equations"),
+        (lambda: networks.mlp(3, 4, 2), "key must be a random key"),
+        (lambda: networks.mlp(KEY, 4, 2)(jnp.ones((3, 5))), r"does not take x of shape \(3, 5\)"),
     ],
 )
 def test_bad_networks(call, message):

@@ -116,10 +116,10 @@ class ProductCone(Cone):
 
     def weigh(self, method, of_parts, how, A: Rows) -> Rows:
         """`regularised_inverse` or `spectral` (`method`) of all rows of a constraint matrix."""
-        if A.num_exact:  # rows known by their products, and elementwise cones alone
+        if A.is_elementwise:
             ones = jnp.ones((self.rows, 1), A.dtype)
             return A.weighted(self._join_columns(method, of_parts, how, ones)[:, 0])
-        dense, diagonals = self._join_columns(method, of_parts, how, A.dense), A.diagonals
+        dense, diagonals = self._join_columns(method, of_parts, how, A.matrix), A.diagonals
         if diagonals:
             bounds = getattr(self.parts[-1], method)(of_parts[-1], how, jnp.concatenate(diagonals)[:, None])
             diagonals = tuple(bounds.reshape(len(diagonals), -1))

@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from convexjax.learn.lbfgs import Minimum, ended
 from convexjax.linear_algebra import vary_like
+from convexjax.problems.arguments import floating_tree
 
 
 def minimise(
@@ -46,7 +47,7 @@ def minimise(
     >>> print(f"{found.params['a']:.3f} {found.params['b']:.3f}")
     3.000 1.500
     """
-    x, back = ravel_pytree(jax.tree.map(jnp.asarray, start))
+    x, back = ravel_pytree(floating_tree("start", start))
     flat = lambda x: jnp.ravel(residuals(back(x)))
     plain = isinstance(damping, int | float) and damping == 0
     if not isinstance(damping, jax.core.Tracer) and damping is not None and damping < 0:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from convexjax.linear_algebra import vary_like
+from convexjax.problems.arguments import floating_tree
 from convexjax.pytrees import pytree
 from convexjax.solution import Status
 
@@ -64,6 +65,7 @@ def minimise(
     >>> print(found.params["x"].round(2), int(found.status))
     1.0 1
     """
+    start = floating_tree("start", start)
     method = optax.lbfgs()
     value_and_gradient = optax.value_and_grad_from_state(function)
 

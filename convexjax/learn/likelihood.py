@@ -21,7 +21,7 @@ from jaxtyping import ArrayLike
 
 from convexjax.compilation import quick_jit
 from convexjax.learn import lbfgs
-from convexjax.problems.arguments import floating, require_shape
+from convexjax.problems.arguments import floating, floating_tree, require_key, require_shape
 from convexjax.pytrees import pytree
 from convexjax.solution import Status
 
@@ -58,7 +58,7 @@ def maximise(
     >>> print(jnp.exp(found.params).round(2))
     3.0
     """
-    X = jnp.asarray(X)
+    X, start = jnp.asarray(X), floating_tree("start", start)
     if X.ndim == 0 or X.shape[0] == 0:
         raise ValueError(f"X has shape {X.shape}, expected at least one row.")
     average = lambda params: -jnp.mean(jax.vmap(log_density, (None, 0))(params, X))
@@ -210,6 +210,7 @@ def mixture(
     require_shape("X", X, (None, None))
     n, d = X.shape
     _require_word(covariance)
+    require_key(key)
     if not isinstance(components, int) or not 1 <= components <= n:
         raise ValueError(f"components must be a Python int from 1 to the number of rows, {n}, got {components!r}.")
     if tolerance is None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from convexjax.layers import masked
+from convexjax.problems.arguments import require_key
 from convexjax.problems.qp import solve_qp
 from convexjax.pytrees import pytree
 
@@ -47,7 +48,11 @@ class Network:
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Predictions for a batch x."""
-        return _predict(self.apply, self.params, self.state, x)
+        try:
+            return _predict(self.apply, self.params, self.state, x)
+        except (TypeError, ValueError) as error:
+            got = getattr(x, "shape", type(x).__name__)
+            raise ValueError(f"the network does not take x of shape {got}: {error}") from error
 
 
 @partial(jax.jit, static_argnums=0)
@@ -96,6 +101,7 @@ def mlp(
     (5, 2)
     """
     eqx = _equinox()
+    require_key(key)
     _check_words(activation, norm, initialisation, dropout)
     widths = [width] * _positive("depth", depth, 0) if isinstance(width, int) else list(width)
     sizes = [_positive("inputs", inputs), *(_positive("width", w) for w in widths)]
@@ -154,6 +160,7 @@ def cnn(
         raise ValueError(f"shape must be (channels, height, width), got {shape!r}.")
     if not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"kernel must be an odd Python int, got {kernel!r}.")
+    require_key(key)
     _check_words(activation, norm, initialisation, dropout)
     blocks = [_positive("channels", c) for c in channels]
     convolutions, pool = _positive("convolutions", convolutions), _positive("pool", pool)
@@ -219,6 +226,7 @@ def recurrent(
     cells = {"lstm": eqx.nn.LSTMCell, "gru": eqx.nn.GRUCell}
     if cell not in cells:
         raise ValueError(f'cell must be "lstm" or "gru", got {cell!r}.')
+    require_key(key)
     inputs, hidden = _positive("inputs", inputs), _positive("hidden", hidden)
     of_cell, of_head = jax.random.split(key)
 
@@ -262,6 +270,7 @@ def quadratic_program(
     >>> z.shape, bool(jnp.all(z >= -1e-5))
     ((1, 3), True)
     """
+    require_key(key)
     size, equations = _positive("size", size), _positive("equations", equations)
     if equations > size:
         raise ValueError(f"equations must be at most size = {size}, got {equations}.")

@@ -14,6 +14,7 @@ import optax
 
 from convexjax.learn.lbfgs import Minimum, ended, largest
 from convexjax.linear_algebra import vary_like
+from convexjax.problems.arguments import floating_tree
 
 # ----------------------------------------------------------------------------- proximal maps
 
@@ -99,7 +100,7 @@ def minimise(
     >>> print(f"{found.params[0]:.3f} {found.params[1]:.3f}", int(found.status))
     2.000 0.000 1
     """
-    start = jax.tree.map(jnp.asarray, start)
+    start = floating_tree("start", start)
     dtype = jax.tree.leaves(start)[0].dtype
     inner, slack = optax.tree.vdot, 10 * jnp.finfo(dtype).eps
 
@@ -130,7 +131,7 @@ def minimise(
         # rates may grow again
         return count + 1, new, y, following, rate * 1.1, largest(residual)
 
-    going = lambda state: (state[0] < max_iters) & (state[-1] > tolerance)
+    going = lambda state: (state[0] < max_iters) & (state[-1] > tolerance / 2)
     one = jnp.ones((), dtype)
     state = jnp.int32(0), start, start, one, one, jnp.array(jnp.inf, dtype)
     state = vary_like(jax.eval_shape(smooth, start), state)
@@ -139,7 +140,7 @@ def minimise(
     value, slope = jax.value_and_grad(smooth)(x)
     rate = rate / 2
     moved = optax.tree.sub(x, prox(optax.tree.add_scale(x, -rate, slope), rate))
-    return ended(x, value, largest(moved) / rate, count, 2 * tolerance)
+    return ended(x, value, largest(moved) / rate, count, tolerance)
 
 
 def transformation(

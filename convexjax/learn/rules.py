@@ -56,10 +56,7 @@ def agreement(scores: jax.Array, classes: jax.Array, bins: int = 10) -> Agreemen
     >>> print(f"{found.rate:.2f} {found.confidence:.2f} {found.calibration_error:.2f}")
     0.50 0.70 0.40
     """
-    if scores.ndim != 2 or classes.shape != scores.shape[:1]:
-        raise ValueError(
-            f"scores and classes have shapes {scores.shape} and {classes.shape}, expected (n, k) and (n,)."
-        )
+    _require_shapes(scores, classes)
     if not isinstance(bins, int) or bins < 1:
         raise ValueError(f"bins must be a Python int >= 1, got {bins!r}.")
     probability = jax.nn.softmax(scores, -1)
@@ -81,9 +78,17 @@ def agreement(scores: jax.Array, classes: jax.Array, bins: int = 10) -> Agreemen
     )
 
 
+def _require_shapes(scores, classes):
+    if scores.ndim != 2 or classes.shape != scores.shape[:1]:
+        raise ValueError(
+            f"scores and classes have shapes {scores.shape} and {classes.shape}, expected (n, k) and (n,)."
+        )
+
+
 def temperature(scores: jax.Array, classes: jax.Array) -> jax.Array:
     """The number by which scores are divided to be as likely as possible: above 1 for a network too sure of itself.
     The likelihood is convex in its inverse; found by halving, between 1/100 and 100."""
+    _require_shapes(scores, classes)
     slope = jax.grad(
         lambda inverse: jnp.mean(
             jax.nn.logsumexp(inverse * scores, -1) - inverse * jnp.take_along_axis(scores, classes[:, None], 1)[:, 0]

@@ -1,11 +1,16 @@
 """What users may pass: any array-like of any real type. What cannot be a problem is said while tracing."""
 
+import importlib.util
+from typing import Any
+
 import jax
+import jax.experimental.sparse
 import jax.numpy as jnp
 import numpy as np
 
 from convexjax.options import Options
 from convexjax.solution import Solution
+from convexjax.sparse_matrix import SparseMatrix
 
 
 class DataTypeError(TypeError, ValueError):
@@ -39,6 +44,70 @@ def floating(**arguments):
     dtype = np.result_type(np.float32, *(t if t != jnp.bfloat16 else np.float16 for t in types)) if types else default
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     return [jnp.asarray(arrays[name], dtype) if name in arrays else None for name in arguments]
+
+
+def floating_tree(name: str, tree):
+    """A pytree of floating arrays, from one of arrays and Python numbers of a floating type."""
+    leaves = jax.tree.leaves(tree)
+    if not leaves or not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
+        types = sorted({str(jnp.result_type(leaf)) for leaf in leaves})
+        raise ValueError(f"{name} must be a pytree of floating arrays, got {', '.join(types) or 'no arrays'}.")
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def require_key(key) -> None:
+    """Raise `ValueError` for what is no random key."""
+    if not hasattr(key, "dtype"):
+        raise ValueError(f"key must be a random key, such as jax.random.key(0), got {key!r}.")
+
+
+def floating_matrices(matrices: dict, vectors: dict) -> list:
+    """As `floating`. If one of the matrices is sparse (of scipy.sparse or jax.experimental.sparse), all of them become
+    `SparseMatrix`."""
+    if not any(is_sparse(value) for value in matrices.values()):
+        return floating(**matrices, **vectors)
+    if importlib.util.find_spec("qdldl") is None:
+        raise ImportError("sparse matrices are factorised by qdldl: pip install 'convexjax[sparse]'.")
+    parts = {name: None if value is None else _coordinates(name, value) for name, value in matrices.items()}
+    values = {name: None if part is None else part.values for name, part in parts.items()}
+    (*values,) = floating(**values, **vectors)
+    taken = [
+        part and SparseMatrix(value, part.rows, part.columns, part.shape)
+        for part, value in zip(parts.values(), values, strict=False)
+    ]
+    return [*taken, *values[len(taken) :]]
+
+
+def is_sparse(value) -> bool:
+    """Whether this is a sparse matrix of SciPy, JAX or our own."""
+    return isinstance(value, SparseMatrix | jax.experimental.sparse.JAXSparse) or hasattr(value, "tocoo")
+
+
+def _coordinates(name: str, value) -> SparseMatrix:
+    """A matrix by its entries, of whatever type these are; duplicates added up, if the entries are known now."""
+    if isinstance(value, SparseMatrix):
+        return value
+    if isinstance(value, jax.experimental.sparse.JAXSparse):
+        if isinstance(value, jax.experimental.sparse.BCSR):
+            value = value.to_bcoo()
+        elif not isinstance(value, jax.experimental.sparse.BCOO):
+            raise ValueError(f"{name} must be BCOO, BCSR or of scipy.sparse, got {type(value).__name__}.")
+        if value.n_batch or value.n_dense or value.ndim != 2:
+            raise ValueError(f"{name} must be a sparse matrix without batch or dense axes; for a batch use jax.vmap.")
+        rows, columns = value.indices.T.astype(jnp.int32)
+        # entries outside of the matrix stand for none
+        there = (rows < value.shape[0]) & (columns < value.shape[1])
+        entries, rows, columns = (jnp.where(there, part, 0) for part in (value.data, rows, columns))
+        return SparseMatrix(entries, rows, columns, (value.shape[0], value.shape[1]))
+    if hasattr(value, "tocoo"):
+        value = value.tocsr().tocoo()
+        return SparseMatrix(
+            value.data, jnp.asarray(value.row, jnp.int32), jnp.asarray(value.col, jnp.int32), value.shape
+        )
+    (value,) = floating(**{name: value})
+    require_shape(name, value, (None, None))
+    rows, columns = (index.reshape(-1).astype(np.int32) for index in np.indices(value.shape))
+    return SparseMatrix(value.reshape(-1), jnp.asarray(rows), jnp.asarray(columns), value.shape)
 
 
 def require_given(**arguments) -> None:
@@ -85,6 +154,8 @@ def require_together(**arguments) -> None:
 
 def symmetric(P):
     """The symmetric part: 1/2 x'Px depends on nothing else. Its gradient is that of this rule."""
+    if isinstance(P, SparseMatrix):
+        return P.symmetrised()
     return None if P is None else (P + jnp.swapaxes(P, -1, -2)) / 2
 
 
@@ -123,8 +194,9 @@ def checked_guess(warm_start: Solution, **like) -> list:
     return guess
 
 
-def rows_or_empty(matrix, vector, n: int, dtype) -> tuple[jax.Array, jax.Array]:
+def rows_or_empty(matrix, vector, n: int, dtype, is_sparse: bool = False) -> tuple[Any, jax.Array]:
     """A constraint block, or one without rows."""
-    if matrix is None:
-        return jnp.zeros((0, n), dtype), jnp.zeros(0, dtype)
-    return matrix, vector
+    if matrix is not None:
+        return matrix, vector
+    empty = SparseMatrix.zeros((0, n), dtype) if is_sparse else jnp.zeros((0, n), dtype)
+    return empty, jnp.zeros(0, dtype)

@@ -67,7 +67,9 @@ def solve_mpc(
         subject to  x_0 = initial_state,   x_{t+1} = A_t x_t + B_t u_t + c_t,
                     x_lb <= x_t <= x_ub (t >= 1),   u_lb <= u_t <= u_ub,   G_x x_t + G_u u_t <= h
 
-    Arguments: each as it is for all stages, or with one more axis in front for the stages, T entries.
+    Each matrix is given once for all stages, or with one more axis in front for the stages, T entries.
+
+    Arguments:
         A, B, c: (n, n), (n, m) and (n,), the dynamics.
         Q, R, S: (n, n), (m, m) and (m, n). Each [Q S'; S R] positive semidefinite; only the symmetric parts of Q and R
             count. R positive definite is what the method is best at.

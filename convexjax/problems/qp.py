@@ -13,7 +13,7 @@ from convexjax.options import Options
 from convexjax.problems.arguments import (
     checked_guess,
     checked_options,
-    floating,
+    floating_matrices,
     require_given,
     require_shape,
     require_together,
@@ -22,6 +22,7 @@ from convexjax.problems.arguments import (
 )
 from convexjax.solution import Solution
 from convexjax.solver import solve
+from convexjax.sparse_matrix import SparseMatrix
 
 
 def solve_qp(
@@ -52,6 +53,10 @@ def solve_qp(
         warm_start: a `Solution` of a similar problem. Where it tells which constraints bind, one Newton step finds the
             new solution. Values that are not finite, or far from a solution, are ignored.
 
+    P, G and A may be sparse: of scipy.sparse, or BCOO or BCSR of jax.experimental.sparse, whose values may be traced,
+    batched and differentiated. If one of them is, all become so, and the linear systems are solved by sparse factors,
+    in float64 on the host (extra `sparse`; `convexjax/sparse_factor.py`): for large programs with few entries a row.
+
     Returns:
         `Solution` with `x` (n,), slack `s = h - Gx` (m,), duals `y` (p,) of the equations, `z` (m,) of the
         inequalities, `z_lb`, `z_ub` (n,) of the bounds (None where no such constraint is given), all but `y`
@@ -62,6 +67,7 @@ def solve_qp(
     Raises:
         ValueError: shapes that do not fit, G without h, A without b.
         TypeError: data that are not real numbers.
+        ImportError: a sparse matrix without the extra.
 
     Source: Goulart and Chen, arXiv:2405.12762.
 
@@ -71,6 +77,14 @@ def solve_qp(
     >>> solution = cj.solve_qp(P, q, G=[[1.0, 2.0]], h=[3.0], lb=0.0)
     >>> print(np.asarray(solution.x).round(3), np.asarray(solution.z).round(3))
     [0.4 1.3] [1.2]
+
+    Sparse, min |x - 1|^2 / 2 with differences x_i - x_{i+1} of at least one half:
+
+    >>> import scipy.sparse as sparse
+    >>> differences = sparse.diags_array([-1.0, 1.0], offsets=[0, 1], shape=(3, 4))
+    >>> solution = cj.solve_qp(sparse.eye_array(4), -np.ones(4), G=differences, h=-0.5 * np.ones(3))
+    >>> print(np.asarray(solution.x).round(3))
+    [1.75 1.25 0.75 0.25]
     """
     return _checked_qp("q", P, q, G, h, A, b, lb, ub, options, warm_start)
 
@@ -81,7 +95,8 @@ def _checked_qp(linear: str, P, q, G, h, A, b, lb, ub, options, warm_start) -> S
     require_given(**{linear: q})
     require_together(G=G, h=h)
     require_together(A=A, b=b)
-    P, q, G, h, A, b, lb, ub = floating(P=P, **{linear: q}, G=G, h=h, A=A, b=b, lb=lb, ub=ub)
+    matrices, vectors = dict(P=P, G=G, A=A), {linear: q, "h": h, "b": b, "lb": lb, "ub": ub}
+    P, G, A, q, h, b, lb, ub = floating_matrices(matrices, vectors)
     require_shape(linear, q, (None,))
     n = q.shape[0]
     if P is not None:
@@ -105,13 +120,15 @@ def _checked_qp(linear: str, P, q, G, h, A, b, lb, ub, options, warm_start) -> S
 def _solve_qp(P, q, G, h, A, b, lb, ub, options, guess) -> Solution:
     """The reduction, on checked arrays."""
     n, dtype = q.shape[0], q.dtype
-    (A_rows, b_rows), (G_rows, h_rows) = rows_or_empty(A, b, n, dtype), rows_or_empty(G, h, n, dtype)
+    is_sparse = any(isinstance(matrix, SparseMatrix) for matrix in (P, A, G))
+    (A_rows, b_rows), (G_rows, h_rows) = (rows_or_empty(*rows, n, dtype, is_sparse) for rows in ((A, b), (G, h)))
     p, m = A_rows.shape[0], G_rows.shape[0]
     sides = [(sign, jnp.broadcast_to(sign * bound, n)) for sign, bound in ((-1, lb), (1, ub)) if bound is not None]
+    rows = A_rows.above(G_rows) if is_sparse else jnp.concatenate([A_rows, G_rows])
     program = ConeProgram(
         P=symmetric(P),
         q=q,
-        A=Rows(jnp.concatenate([A_rows, G_rows]), tuple(jnp.full(n, sign, dtype) for sign, _ in sides)),
+        A=Rows(rows, tuple(jnp.full(n, sign, dtype) for sign, _ in sides)),
         b=jnp.concatenate([b_rows, h_rows, *(value for _, value in sides)]),
         cone=ProductCone.build((Zero(p), Nonnegative(m)), num_bounds=n * len(sides)),
     )
