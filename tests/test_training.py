@@ -153,7 +153,7 @@ def test_best_parameters_and_early_stopping(network):
     np.testing.assert_allclose(risk, run.history.validation_loss[best], rtol=1e-5)
     assert bool(jnp.isnan(run.history.loss[int(run.num_epochs)]))
     assert bool(jnp.isfinite(run.history.validation_metric[best]))
-    assert "stopped early" in run.report()
+    assert f"stopped early, after {int(run.num_epochs)} epochs:" in run.report()
 
 
 def test_numbers_that_are_not_finite_stop_it_with_the_last_good_parameters(network):

@@ -53,11 +53,11 @@ class Training:
                 "gradient, or look at the data of that batch."
             )
         words = {
-            Ending.FINISHED: "ran all epochs",
-            Ending.EARLY_STOPPED: "stopped early: the validation loss did not fall any more",
+            Ending.FINISHED: f"ran all epochs, {epochs} of them",
+            Ending.EARLY_STOPPED: f"stopped early, after {epochs} epochs: the validation loss did not fall any more",
         }
         best = f"; params are those of epoch {int(self.best_epoch)}" if int(self.best_epoch) >= 0 else ""
-        return f"{words[ending]}, {epochs} of them{best}."
+        return f"{words[ending]}{best}."
 
     def require_finite(self) -> "Training":
         """Return self unless a training was stopped by numbers that are not finite; then raise `RuntimeError`. For
