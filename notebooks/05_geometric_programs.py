@@ -40,6 +40,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import scipy.sparse as sparse
+from matplotlib.colors import BoundaryNorm
 
 import convexjax as cj
 from convexjax import gp, plot
@@ -99,8 +100,9 @@ print(surface, f"in {1e3 * (time.perf_counter() - start):.0f} ms")
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(8, 3.5), layout="constrained", width_ratios=(1.25, 1)
 )
-levels = [20, 21, 22, 24, 27, 31, 40, 60, 90]
-shown = left.contourf(areas, powers, surface.objective, levels, cmap="cividis_r", extend="both")
+levels = [24, 25, 27, 30, 35, 42, 55, 80]
+style = {"cmap": "cividis_r", "norm": BoundaryNorm(levels, 256, extend="both"), "extend": "both"}
+shown = left.contourf(areas, powers, surface.objective, levels, **style)
 left.contour(areas, powers, surface.objective, levels, colors="white", linewidths=0.6)
 left.set(xscale="log", yscale="log", xlabel="area", ylabel="power")
 left.set_xticks([20, 50, 100, 200], ["20", "50", "100", "200"])
@@ -215,7 +217,7 @@ for axes in (left, right):
 plt.show()
 
 # %% [markdown]
-# More metal than 15 does not help: wider wires would only be a heavier burden. And what does a load cost at its place?
+# More metal than 18 does not help: wider wires would only be a heavier burden. And what does a load cost at its place?
 # The derivative of the optimal delay with respect to each of them says: nearly the same everywhere, because the best
 # widths already make up for the way.
 
