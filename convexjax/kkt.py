@@ -27,8 +27,8 @@ from convexjax.stage_program import StageProgram, StageRows
 
 # (delta, epsilon) by dtype: as small as keeps the Cholesky factor of M accurate enough for refinement to contract.
 REGULARISATION = {"float64": (1e-8, 1e-10), "float32": (1e-4, 1e-6)}
-# Least epsilon of a sparse program: its factors, in any order of the rows, lose eps / (delta epsilon) of their digits.
-SPARSE_EPSILON = 1e-8
+# Those of a sparse program, whose rows are not squared.
+SPARSE_REGULARISATION = {"float64": (1e-10, 1e-10), "float32": (1e-4, 1e-6)}
 
 
 class Factor(NamedTuple):
@@ -43,7 +43,8 @@ class Factor(NamedTuple):
 def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
     """Factorise M; `boost` >= 1 multiplies the regularisation (raised after a failed step)."""
     dtype = program.q.dtype
-    delta, epsilon = (jnp.asarray(r, dtype) * boost for r in REGULARISATION[dtype.name])
+    regularisation = SPARSE_REGULARISATION if program.A.is_sparse else REGULARISATION
+    delta, epsilon = (jnp.asarray(r, dtype) * boost for r in regularisation[dtype.name])
     weighted_A = program.cone.weigh("regularised_inverse", scaling, delta, program.A)
     rows = None
     if program.A.is_sparse:
@@ -93,7 +94,7 @@ def factorise(
         inner = jnp.eye(B.shape[0], dtype=B.dtype) + (C / diagonal) @ B.T
         return Woodbury(diagonal, B, C, jax.scipy.linalg.lu_factor(inner))
     if rows is not None:
-        shift = jnp.maximum(epsilon, SPARSE_EPSILON) + relative * jnp.max(diagonal, initial=0)
+        shift = epsilon + relative * jnp.max(diagonal, initial=0)
         root, negative = (v[: A.num_general] for v in rows)
         return Sparse(sparse_factor.factor(P, A.matrix, diagonal + shift, root, negative))
     M = A.matrix.T @ weighted_A.matrix + jnp.diag(diagonal)

@@ -15,7 +15,7 @@ import convexjax as cj
 from convexjax.command_line import main
 from convexjax.interop.cone_form import ConeForm
 from convexjax.interop.files import ConicProgram, FileError, QuadraticProgram, SemidefiniteProgram, read, write
-from convexjax.interop.files.programs import semidefinite_or_conic
+from convexjax.interop.files.programs import semidefinite_or_conic, sparse_pays
 
 PROBLEMS = Path(__file__).parents[2] / "shared" / "problems"
 
@@ -284,6 +284,24 @@ def test_reference_problems_survive(kind, extension, tmp_path):
         program = read(path)
         write(program, tmp_path / f"{path.stem}{extension}")
         assert_same(program, read(tmp_path / f"{path.stem}{extension}"))
+
+
+def test_large_programs_are_solved_sparse(tmp_path):
+    """min sum x, x_1 >= 1, x_{i + 1} >= x_i / 2, the last one an equation: x_i = 2^(1 - i)."""
+    n = 300
+    A = sp.diags_array([np.ones(n), -0.5 * np.ones(n - 1)], offsets=[0, -1]).tocsc()
+    l = np.eye(n)[0]
+    u = np.where(np.arange(n) == n - 1, 0.0, np.inf)
+    free = np.full(n, np.inf)
+    zero = sp.csc_array((n, n))
+    program = QuadraticProgram(name="halves", P=zero, q=np.ones(n), A=A, l=l, u=u, lb=-free, ub=free)
+    assert sparse_pays(program.P, program.A)
+    write(program, tmp_path / "p.mps")
+    solution = read(tmp_path / "p.mps").solve(cj.Options())
+    assert solution.status == cj.Status.SOLVED
+    np.testing.assert_allclose(solution.x, 0.5 ** np.arange(n), atol=1e-7)
+    np.testing.assert_allclose(A.T @ solution.y, -np.ones(n), atol=1e-7)
+    assert solution.y[:-1].max() < 1e-7
 
 
 def test_a_block_of_both_kinds_is_a_matrix_inequality():

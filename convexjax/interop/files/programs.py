@@ -1,5 +1,6 @@
 """What a problem file holds, and the solver that suits it. Host data: NumPy arrays and matrices of scipy.sparse."""
 
+import importlib.util
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,12 @@ from convexjax.options import Options
 from convexjax.problems.gp import solve_gp
 from convexjax.problems.qp import solve_qp
 from convexjax.problems.sdp import solve_sdp
+
+
+def sparse_pays(P, A) -> bool:
+    """Whether a quadratic program is solved faster with its matrices, of scipy.sparse, sparse than dense."""
+    (m, n), known = A.shape, importlib.util.find_spec("qdldl") is not None
+    return known and n * (m + n) > 100_000 and P.nnz + A.nnz < 0.05 * n * (m + n)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +51,12 @@ class QuadraticProgram:
         sign = -1.0 if self.maximise else 1.0
         equal = self.l == self.u
         above, below = ~equal & np.isfinite(self.u), ~equal & np.isfinite(self.l)
-        A = self.A.toarray()
-        G, h = np.vstack([A[above], -A[below]]), np.concatenate([self.u[above], -self.l[below]])
+        P, A = (M.tocsr() if sparse_pays(self.P, self.A) else M.toarray() for M in (self.P, self.A))
+        stack = sp.vstack if sp.issparse(A) else np.vstack
+        G, h = stack([A[above], -A[below]]), np.concatenate([self.u[above], -self.l[below]])
         bound = lambda values: values if np.isfinite(values).any() else None
         solution = solve_qp(
-            sign * self.P.toarray() if self.P.nnz else None,
+            sign * P if self.P.nnz else None,
             sign * self.q,
             G=G if h.size else None,
             h=h if h.size else None,
