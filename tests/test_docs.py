@@ -14,10 +14,16 @@ import convexjax
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+# Other libraries' programs are on that page, too: `test_migration.py` runs it.
+OTHERS = ["migration.md"]
 # A program, and the output that follows it, if there is any.
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\s*^```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 # Modules whose public names are documented one by one.
 MODULES = ["", "gp", "layers", "learn", "learn.svm", "plot", "relaxations"]
+
+
+def _text(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -35,10 +41,10 @@ def readers_settings():
                 jax.config.update(name, value)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search((DOCS / page).read_text(encoding="utf-8"))])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in OTHERS and BLOCK.search(_text(page))])
 def test_programs_of_the_page(page, tmp_path, monkeypatch):
     """All programs of a page in order, as a reader runs them: under JAX's defaults, in one session."""
-    text = (DOCS / page).read_text(encoding="utf-8")
+    text = _text(page)
     session: dict = {"__name__": "__main__"}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
@@ -68,7 +74,3 @@ def test_public_names_are_documented():
 
 def _is_own_function(module, name: str) -> bool:
     return not name.startswith("_") and getattr(getattr(module, name), "__module__", None) == module.__name__
-
-
-def _text(page: str) -> str:
-    return (DOCS / page).read_text(encoding="utf-8")
