@@ -77,7 +77,7 @@ begin_anywhere = lambda key: within(key, [2.0, 0.15, 1.0, 1.0])
 # $Q(s, a)$ says how long the pole will stay up after doing $a$ in the state $s$: the sum of $(1-\gamma)\gamma^t$ over
 # all steps until it falls, which is at most 1. A network learns it from its own experience, by regression on
 #
-# $$ y = (1-\gamma) + \gamma\, Q_-\big(s', \arg\max_{a} Q(s', a)\big)\quad\text{(just $1-\gamma$ if it has fallen)},$$
+# $$ y = (1-\gamma) + \gamma\, Q_-\big(s', \arg\max_{a} Q(s', a)\big)\qquad (1-\gamma\;\text{alone if it has fallen}),$$
 #
 # where $Q_-$ is a slow copy of the network (van Hasselt, Guez and Silver, "Deep reinforcement learning with double
 # Q-learning", 2016). Sixteen carts gather experience from starts all over the track, pushed to the left or to the

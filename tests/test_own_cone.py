@@ -119,3 +119,14 @@ def test_minimize_takes_it():
         equalities=(jnp.array([[1.0, 3.0, 0.0]]), jnp.array([6.0])),
     ).require_solved()
     np.testing.assert_allclose(solution.x, [3.0, 1.0, np.sqrt(3.0)], rtol=1e-5)
+
+
+def test_a_class_that_jax_does_not_know_is_refused():
+    @dataclass(frozen=True)
+    class Plain(cj.SecondOrder):
+        pass
+
+    with pytest.raises(ValueError, match=r"cones\[0\]: the class Plain is no pytree. Write @convexjax.cones.pytree"):
+        cj.solve_conic(None, [1.0], [[-1.0]], [0.0], [Plain(1)])
+    with pytest.raises(ValueError, match=r"cones\[0\]: the class Plain is no pytree"):
+        cj.minimize(lambda x: x[0], jnp.ones(1), cones=[(lambda x: -x, Plain(1))])

@@ -158,6 +158,15 @@ def _(primals, tangents):
     return _project(cone, v, mu), ds if of_parameters is None else ds + of_parameters
 
 
+def require_pytree(cone: Cone, name: str) -> None:
+    """A cone goes through `jit` and `vmap`: to JAX its class has to be a container of its parameters."""
+    if jax.tree_util.all_leaves([cone]):
+        raise ValueError(
+            f"{name}: the class {type(cone).__name__} is no pytree. Write @convexjax.cones.pytree above its "
+            "@dataclass, and give sizes as fields `dim: int = convexjax.cones.static()`."
+        )
+
+
 def require_count(cone: Cone, name: str, minimum: int = 0) -> None:
     """Sizes of cones are static: Python ints, not arrays under trace."""
     import dataclasses

@@ -6,7 +6,7 @@ from jaxtyping import ArrayLike
 
 from convexjax.compilation import quick_jit
 from convexjax.cone_program import ConeProgram
-from convexjax.cones.base import Cone
+from convexjax.cones.base import Cone, require_pytree
 from convexjax.cones.product import ProductCone
 from convexjax.linear_algebra import Rows
 from convexjax.options import Options
@@ -36,7 +36,7 @@ def solve_conic(
         A: (m, n).
         b: (m,). An entry >= 1e20 in a `Nonnegative` row means that the row has no effect.
         cones: K, a sequence of cones in the order of the rows: `Zero`, `Nonnegative`, `SecondOrder`, `PSD`,
-            `Exponential`, `Power`. Their sizes add up to m.
+            `Exponential`, `Power`, or a subclass of `convexjax.cones.Cone` of your own. Their sizes add up to m.
         options: see `Options`.
         warm_start: a `Solution` of a similar problem, or arrays (x, s, z), as in `solve_qp`.
 
@@ -66,6 +66,7 @@ def solve_conic(
     for i, cone in enumerate(cones):
         if not isinstance(cone, Cone):
             raise ValueError(f"cones[{i}] must be a cone such as convexjax.Nonnegative(3), got {cone!r}.")
+        require_pytree(cone, f"cones[{i}]")
     cones = tuple(cone.with_data(f"cones[{i}]", floating) for i, cone in enumerate(cones))
     for i, cone in enumerate(cones):
         cone.validate(f"cones[{i}]")

@@ -10,7 +10,7 @@ import numpy as np
 
 from convexjax.barrier import has_barrier
 from convexjax.compilation import quick_jit
-from convexjax.cones.base import Cone
+from convexjax.cones.base import Cone, require_pytree
 from convexjax.cones.linear import Nonnegative, Zero
 from convexjax.cones.product import ProductCone
 from convexjax.cones.psd import PSD
@@ -131,6 +131,7 @@ def minimize(
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[1], Cone):
             raise ValueError(f"cones[{i}] must be a pair (function, cone), got {pair!r}.")
         function, cone = pair
+        require_pytree(cone, f"cones[{i}]")
         cone = cone.with_data(f"cones[{i}]", floating)
         cone.validate(f"cones[{i}]")
         g, constants, returned = traced(f"cones[{i}]", function, x0, params)
