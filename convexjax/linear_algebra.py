@@ -1,5 +1,6 @@
 """Small pieces of linear algebra that several modules share."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -104,8 +105,12 @@ def svec(X: jax.Array) -> jax.Array:
     return X[..., rows, columns] * jnp.asarray(scale, X.dtype)
 
 
-def smat(v: jax.Array, side: int) -> jax.Array:
-    """Inverse of `svec`: (..., side (side + 1) / 2) to (..., side, side)."""
+def smat(v: jax.Array, side: int | None = None) -> jax.Array:
+    """Inverse of `svec`: (..., side (side + 1) / 2) to (..., side, side); `side` may be left to the shape of v."""
+    if side is None:
+        side = (math.isqrt(8 * v.shape[-1] + 1) - 1) // 2
+        if side * (side + 1) // 2 != v.shape[-1]:
+            raise ValueError(f"v must have side (side + 1) / 2 entries (1, 3, 6, 10, ...), got {v.shape[-1]}.")
     _, _, scale, position = svec_indices(side)
     return (v / jnp.asarray(scale, v.dtype))[..., position]
 

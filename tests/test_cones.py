@@ -552,10 +552,16 @@ def test_svec(side):
     v, w = cj.svec(X), cj.svec(Y)
     assert v.shape == (3, side * (side + 1) // 2)
     assert np.allclose(cj.smat(v, side), X, rtol=1e-15, atol=0)
+    assert np.array_equal(cj.smat(v), cj.smat(v, side))
     assert np.allclose(np.sum(v * w, 1), np.trace(X @ Y, axis1=1, axis2=2))
     if side:
         assert np.allclose(v, svec(X), rtol=1e-15, atol=0)
         assert np.allclose(smat(np.asarray(v), side), X, rtol=1e-15, atol=0)
+
+
+def test_smat_of_no_triangle():
+    with pytest.raises(ValueError, match=r"v must have side \(side \+ 1\) / 2 entries .*, got 4"):
+        cj.smat(jnp.zeros(4))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Geometric programs written in Python: documented examples with their published optima, refusals, compiled models."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 import convexjax as cj
 from convexjax import gp
+from convexjax.gp.result import Names
 
 
 def box_model():
@@ -28,6 +31,14 @@ def test_box(box):
     text = str(result)
     assert "maximum: 77.4597" in text and "floor area" in text and " m" in text and "SOLVED" in text
     assert result.sensitivities["floor area"] > 0.4
+
+
+def test_summary_lists_arrays_in_order(box):
+    result = box(walls=100.0, floor=10.0)
+    columns = (("x[1]", "x", (2,), 1, ""), ("y", "y", (), 0, ""), ("x[0]", "x", (2,), 0, ""))
+    solution = dataclasses.replace(result.solution, x=jnp.array([2.0, 3.0, 1.0]), z=jnp.zeros(0))
+    lines = str(dataclasses.replace(result, solution=solution, names=Names(columns, (), False))).splitlines()
+    assert [line.split() for line in lines if line.startswith("    ")] == [["x[0]", "1"], ["x[1]", "2"], ["y", "3"]]
 
 
 def test_compiled_model_is_a_function(box):

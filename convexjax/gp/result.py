@@ -100,9 +100,12 @@ class Result:
         if status not in (Status.SOLVED, Status.ALMOST_SOLVED):
             return "\n".join(lines)
         lines += [f"{'maximum' if self.names.is_maximum else 'minimum'}: {float(self.objective):.6g}", "variables:"]
-        for (name, group, _, _, units), value in zip(self.names.variables, np.asarray(solution.x), strict=True):
+        variables, groups = self.names.variables, [group for _, group, *_ in self.names.variables]
+        # arrays entry by entry, although constraints may mention a later entry first
+        for k in sorted(range(len(variables)), key=lambda k: (groups.index(groups[k]), variables[k][3])):
+            name, group, _, _, units = variables[k]
             if group:
-                lines.append(f"    {name:20s} {value:12.6g} {units}".rstrip())
+                lines.append(f"    {name:20s} {float(solution.x[k]):12.6g} {units}".rstrip())
         tight = [i for i in ranked if abs(z[i]) > 1e-6]
         lines.append("tight constraints, by percent of the optimum for a percent of the constraint:")
         lines += [f"    {z[i]:10.4g}   {self.names.constraints[i]}" for i in tight]
