@@ -20,9 +20,10 @@ from convexjax.interop.sklearn.linear import (
     QuantileRegressor,
     Ridge,
 )
+from convexjax.interop.sklearn.linear_svm import LinearSVC, LinearSVR
 from convexjax.interop.sklearn.logistic import LogisticRegression
 from convexjax.interop.sklearn.networks import NetworkClassifier, NetworkRegressor
-from convexjax.interop.sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, OneClassSVM
+from convexjax.interop.sklearn.svm import SVC, SVR, NuSVC, OneClassSVM
 
 __all__ = [
     "SVC",

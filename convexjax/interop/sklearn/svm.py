@@ -1,147 +1,23 @@
-"""Support vector machines: classification, regression and one class, linear or with a kernel."""
+"""Support vector machines with a kernel: classification, regression and one class."""
 
-from dataclasses import replace
-from functools import partial
-
-import jax
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, OutlierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, OutlierMixin, RegressorMixin
 from sklearn.utils.validation import validate_data
 
-from convexjax.compilation import quick_jit
 from convexjax.interop.sklearn.data import (
     TYPES,
-    Samples,
-    columns,
-    conclude,
     encoded,
-    filled,
-    new_samples,
     number,
-    precision,
-    rows,
     samples,
     tolerance,
     weighted,
 )
-from convexjax.learn import kernels, svm
+from convexjax.interop.sklearn.kernel_machine import KernelMachine
+from convexjax.learn import svm
 from convexjax.solution import Status
 
-KERNELS = {
-    "linear": lambda p: kernels.Linear(),
-    "poly": lambda p: kernels.Polynomial(p["degree"], p["gamma"], p["coef0"]),
-    "rbf": lambda p: kernels.RBF(p["gamma"]),
-    "laplacian": lambda p: kernels.Laplacian(p["gamma"]),
-    "sigmoid": lambda p: kernels.Sigmoid(p["gamma"], p["coef0"]),
-    "precomputed": lambda p: kernels.Precomputed(),
-}
-# Entries of a matrix of kernel values that is formed at once to predict.
-BLOCK_ENTRIES = 4_000_000
 
-
-class _KernelMachine(BaseEstimator):
-    """What estimators with a kernel share. After `fit` the scores of x are sum_i dual_coef_i k(x, support_vectors_i) +
-    intercept_, one for each row of dual_coef_."""
-
-    @property
-    def _square(self):
-        return isinstance(self.kernel, str) and self.kernel == "precomputed"
-
-    def _kernel(self, data: Samples):
-        """The kernel of `learn.kernels`, and X as it takes it."""
-        X, dtype = data.X, data.X.dtype
-        if isinstance(self.kernel, kernels.Kernel):
-            return self.kernel, X
-        if callable(self.kernel):
-            return kernels.Precomputed(), np.asarray(self.kernel(X, X), dtype)
-        if self.kernel not in KERNELS:
-            names = ", ".join(map(repr, KERNELS))
-            raise ValueError(f"kernel must be {names}, of learn.kernels, or a function, got {self.kernel!r}.")
-        gamma = self.gamma
-        if gamma == "scale":
-            # the variance of all entries
-            w = np.broadcast_to(data.weights[:, None], X.shape)
-            variance = np.average((X - np.average(X, weights=w)) ** 2, weights=w)
-            gamma = 1 / (X.shape[1] * variance) if variance > 0 else 1.0
-        elif gamma == "auto":
-            gamma = 1 / X.shape[1]
-        elif isinstance(gamma, str):
-            raise ValueError(f'gamma must be "scale", "auto" or a number, got {gamma!r}.')
-        return KERNELS[self.kernel](
-            {
-                "degree": self.degree,
-                "gamma": number("gamma", gamma, dtype),
-                "coef0": np.asarray(self.coef0, dtype),
-            }
-        ), X
-
-    def _fit_machines(self, data: Samples, parts: list, **how) -> None:
-        """Fit a machine for each (chosen samples, targets, weights), with `self._machine(X, y, weights=..., **how)`."""
-        kernel, X = self._kernel(data)
-        pairwise = isinstance(kernel, kernels.Precomputed)
-        wide = columns if isinstance(self.kernel, str) and not pairwise else lambda X: X
-        models, beta = [], np.zeros((len(parts), len(X)), X.dtype)
-        with precision(X.dtype):
-            for k, (chosen, y, weights) in enumerate(parts):
-                size = filled(len(y))
-                own = X[np.ix_(chosen, chosen)] if pairwise else wide(X[chosen])
-                own = np.pad(own, ((0, size - len(y)), (0, size - len(y) if pairwise else 0)))
-                # the labels of samples that are not there do not count
-                y = np.pad(y, (0, size - len(y)), constant_values=y[0])
-                model = self._machine(own, y, kernel=kernel, sample_weight=rows(weights), **how)
-                models.append(jax.tree.map(np.asarray, replace(model, samples=None, kernel=None)))
-                beta[k, chosen] = models[-1].beta[: len(chosen)]
-        used = (beta != 0).any(0)
-        self.support_ = data.places[used]
-        self.support_vectors_ = data.X[used]
-        self.dual_coef_ = beta[:, used]
-        self.intercept_ = np.array([model.intercept for model in models])
-        self._fitted_kernel = kernel
-        conclude(self, *(model.status for model in models))
-
-    @property
-    def coef_(self):
-        """(machines, d), for the linear kernel only."""
-        if self.kernel != "linear":
-            raise AttributeError(f"coef_ is there for kernel='linear' only, not for {self.kernel!r}.")
-        return self.dual_coef_ @ self.support_vectors_
-
-    def _scores(self, X) -> np.ndarray:
-        """(n, machines) of the rows of X."""
-        X = new_samples(self, X)
-        kernel, number_of = self._fitted_kernel, len(self.support_)
-        if isinstance(kernel, kernels.Precomputed):
-            K = np.asarray(self.kernel(X, self.support_vectors_)) if callable(self.kernel) else X[:, self.support_]
-            return K @ self.dual_coef_.T + self.intercept_
-        dtype = np.result_type(X.dtype, self.dual_coef_.dtype)
-        wide = columns if isinstance(self.kernel, str) else lambda X: X
-        size = filled(max(number_of, 1))
-        vectors = rows(wide(self.support_vectors_.astype(dtype)), size)
-        beta = np.pad(self.dual_coef_.astype(dtype), ((0, 0), (0, size - number_of)))
-        block = max(32, BLOCK_ENTRIES // size // 32 * 32)
-        found = []
-        with precision(dtype):
-            for first in range(0, len(X), block):
-                part = X[first : first + block].astype(dtype)
-                filled_part = rows(wide(part), min(block, filled(len(part))))
-                found.append(np.asarray(_scores(kernel, filled_part, vectors, beta))[: len(part)])
-        return np.concatenate(found) + self.intercept_
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = self._square
-        return tags
-
-
-@quick_jit
-def _scores(kernel, X, vectors, beta):
-    return kernel(X, vectors) @ beta.T
-
-
-# ----------------------------------------------------------------------------- classification
-
-
-class _KernelClassifier(ClassifierMixin, _KernelMachine):
+class _KernelClassifier(ClassifierMixin, KernelMachine):
     """One machine for each pair of classes."""
 
     def fit(self, X, y, sample_weight=None):
@@ -284,10 +160,7 @@ class NuSVC(_KernelClassifier):
         return model
 
 
-# ----------------------------------------------------------------------------- regression and one class
-
-
-class SVR(RegressorMixin, _KernelMachine):
+class SVR(RegressorMixin, KernelMachine):
     """Regression that does not count residuals up to epsilon, as `sklearn.svm.SVR`.
 
         minimise    1/2 |w|^2 + C sum_i w_i max(0, |phi(x_i)'w + b - y_i| - epsilon)
@@ -331,7 +204,7 @@ class SVR(RegressorMixin, _KernelMachine):
         return self._scores(X)[:, 0]
 
 
-class OneClassSVM(OutlierMixin, _KernelMachine):
+class OneClassSVM(OutlierMixin, KernelMachine):
     """Where the samples are, but for at most a share nu of them, as `sklearn.svm.OneClassSVM`.
 
         minimise    1/2 |w|^2 - nu (sum_i w_i) rho + sum_i w_i u_i,     u_i >= 0,   phi(x_i)'w >= rho - u_i
@@ -385,122 +258,3 @@ class OneClassSVM(OutlierMixin, _KernelMachine):
     def predict(self, X):
         """1 inside and -1 outside, (n,)."""
         return np.where(self.decision_function(X) >= 0, 1, -1)
-
-
-# ----------------------------------------------------------------------------- linear
-
-
-def _linear_machine(fit, X, y, weights, **how) -> tuple:
-    """(coefficients, intercept, status)."""
-    size = filled(len(y))
-    y = np.pad(y, (0, size - len(y)), constant_values=y[0])
-    model = fit(rows(columns(X), size), y, sample_weight=rows(weights, size), **how)
-    coef, intercept, status = jax.tree.map(np.asarray, (model.coef, model.intercept, model.status))
-    return coef[: X.shape[1]], intercept, status
-
-
-class LinearSVC(ClassifierMixin, BaseEstimator):
-    """A linear machine for two classes, or for each of more against the others, as `sklearn.svm.LinearSVC`, but for the
-    intercept, which is not penalised.
-
-        minimise    1/2 |w|^2 + C sum_i w_i u_i^2,      u_i >= 0,   y_i (x_i'w + b) >= 1 - u_i
-
-    Arguments:
-        C: positive.
-        loss: "squared_hinge", or "hinge" with u_i in the place of u_i^2.
-        fit_intercept: whether there is a b.
-        tol, class_weight: as in `SVC`.
-
-    >>> from convexjax.interop.sklearn import LinearSVC
-    >>> model = LinearSVC(loss="hinge").fit([[0.0], [1.0], [3.0], [4.0]], ["a", "a", "b", "b"])
-    >>> print(model.coef_.round(3), model.intercept_.round(3))
-    [[1.]] [-2.]
-    """
-
-    def __init__(self, *, C=1.0, loss="squared_hinge", fit_intercept=True, tol=None, class_weight=None):
-        self.C = C
-        self.loss = loss
-        self.fit_intercept = fit_intercept
-        self.tol = tol
-        self.class_weight = class_weight
-
-    def fit(self, X, y, sample_weight=None):
-        """Fit to X (n, d), labels (n,) and weights (n,)."""
-        data = samples(self, X, y, sample_weight, labels=True)
-        self.classes_, index, weights = encoded(data.y, self.class_weight, data.weights)
-        dtype = data.X.dtype
-        fit = partial(
-            svm.fit,
-            C=number("C", self.C, dtype, above=0),
-            loss=self.loss,
-            intercept=self.fit_intercept,
-            tolerance=tolerance(self.tol, dtype),
-        )
-        positive = [1] if self.classes_.size == 2 else range(self.classes_.size)
-        with precision(dtype):
-            signs = (np.where(index == k, 1, -1).astype(dtype) for k in positive)
-            found = [_linear_machine(fit, data.X, own, weights) for own in signs]
-        self.coef_, self.intercept_ = (np.stack(parts) for parts in list(zip(*found, strict=True))[:2])
-        conclude(self, *(status for _, _, status in found))
-        return self
-
-    def decision_function(self, X):
-        """Scores (n,) for two classes, positive for the second, (n, classes) for more."""
-        scores = new_samples(self, X) @ self.coef_.T + self.intercept_
-        return scores[:, 0] if self.classes_.size == 2 else scores
-
-    def predict(self, X):
-        """Labels (n,)."""
-        scores = self.decision_function(X)
-        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)]
-
-
-class LinearSVR(RegressorMixin, BaseEstimator):
-    """Linear regression that does not count residuals up to epsilon, as `sklearn.svm.LinearSVR`, but for the intercept,
-    which is not penalised.
-
-        minimise    1/2 |w|^2 + C sum_i w_i max(0, |x_i'w + b - y_i| - epsilon)
-
-    Arguments:
-        epsilon: nonnegative. C: positive.
-        loss: "epsilon_insensitive", or "squared_epsilon_insensitive" with the square of max(0, ...).
-        fit_intercept: whether there is a b.
-        tol: as in `SVC`.
-
-    >>> import numpy as np
-    >>> from convexjax.interop.sklearn import LinearSVR
-    >>> model = LinearSVR(C=10.0, epsilon=0.5).fit(np.arange(5.0)[:, None], 2 * np.arange(5.0))
-    >>> print(model.predict([[2.0], [4.0]]).round(3))
-    [4.  7.5]
-    """
-
-    def __init__(self, *, epsilon=0.0, C=1.0, loss="epsilon_insensitive", fit_intercept=True, tol=None):
-        self.epsilon = epsilon
-        self.C = C
-        self.loss = loss
-        self.fit_intercept = fit_intercept
-        self.tol = tol
-
-    def fit(self, X, y, sample_weight=None):
-        """Fit to X (n, d), y (n,) and weights (n,)."""
-        data = samples(self, X, y, sample_weight)
-        dtype = data.X.dtype
-        losses = {"epsilon_insensitive": "absolute", "squared_epsilon_insensitive": "squared"}
-        if self.loss not in losses:
-            raise ValueError(f"loss must be one of {', '.join(map(repr, losses))}, got {self.loss!r}.")
-        how = dict(
-            epsilon=number("epsilon", self.epsilon, dtype),
-            C=number("C", self.C, dtype, above=0),
-            loss=losses[self.loss],
-            intercept=self.fit_intercept,
-            tolerance=tolerance(self.tol, dtype),
-        )
-        with precision(dtype):
-            self.coef_, intercept, status = _linear_machine(svm.fit_regression, *data[:3], **how)
-        self.intercept_ = intercept[()]
-        conclude(self, status)
-        return self
-
-    def predict(self, X):
-        """Predictions (n,) for the rows of X."""
-        return new_samples(self, X) @ self.coef_ + self.intercept_
