@@ -5,7 +5,7 @@ from benchmarks.solvers import Solver, prepare_convexjax, prepare_convexjax_spar
 
 SOLVERS = {
     "convexjax": Solver("convexjax", prepare_convexjax, conic=True),
-    "convexjax_sparse": Solver("convexjax", prepare_convexjax_sparse, conic=False),
+    "convexjax_sparse": Solver("convexjax", prepare_convexjax_sparse, conic=True),
     "convexjax_sdp": Solver("convexjax", semidefinite_solvers.prepare_convexjax_sdp, conic=True),
     "sdpa": Solver("sdpap", through_conic(semidefinite_solvers.prepare_sdpa), conic=True, accuracy=1e-7),
     "clarabel": Solver("clarabel", through_conic(conic_peers.prepare_clarabel), conic=True),

@@ -59,13 +59,15 @@ def prepare_convexjax_sparse(program: Program, tolerance: float) -> Solve:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    assert isinstance(program, QuadraticProgram)
+    if isinstance(program, ConicProgram):
+        return _convexjax_conic(program, tolerance, is_sparse=True)
     return prepare_convexjax_quadratic(program, tolerance, is_sparse=True)
 
 
-def _convexjax_conic(program: ConicProgram, tolerance: float) -> Solve:
+def _convexjax_conic(program: ConicProgram, tolerance: float, is_sparse: bool = False) -> Solve:
     solve = _compiled_conic(program.cones)
-    data = _on_device(_dense(program.P), program.q, _dense(program.A), program.b)
+    matrix = _bcoo if is_sparse else _dense
+    data = _on_device(program.P if program.P is None else matrix(program.P), program.q, matrix(program.A), program.b)
 
     def run() -> Answer:
         found = solve(*data, tolerance)

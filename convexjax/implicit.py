@@ -152,18 +152,23 @@ def factor(program: Program, x: jax.Array, v: jax.Array, mu: jax.Array | None) -
     spectrum = program.cone.spectrum(v, mu)
     weighted_A = program.cone.weigh("spectral", spectrum, lambda d: (1 - d) * _inverse(d, delta), program.A)
     # as much more than epsilon as keeps the factor from breaking down
-    rows = None
+    kept = None
     if program.A.is_sparse:
-        ones = jnp.ones_like(program.b)[:, None]
-        parts = _root, lambda d: d + delta * (1 - d)
-        rows = tuple(program.cone.spectral(spectrum, part, ones)[:, 0] for part in parts)
-    reduced = factorise(program, weighted_A, epsilon, 10 * float(jnp.finfo(dtype).eps), rows)
+        H = lambda d: (delta + (1 - delta) * jnp.clip(d, 0, 1)) * _inverse_root(d, delta) ** 2
+        of_columns = lambda i, part, v: part.spectral(spectrum[i], H, v)
+        kept = program.cone.matrices(of_columns, program.A.num_general, dtype)
+    reduced = factorise(program, weighted_A, epsilon, 10 * float(jnp.finfo(dtype).eps), kept)
     return System(program, spectrum, reduced, delta)
 
 
 def _root(d):
     """The eigenvalues of B."""
     return jnp.sqrt(jnp.clip(1 - d, 0, 1))
+
+
+def _inverse_root(d, delta):
+    """Those of B^-1, bounded."""
+    return jax.lax.rsqrt(jnp.clip(1 - d, 0, 1) + 0.01 * delta)
 
 
 def _inverse(d, delta):
@@ -219,11 +224,14 @@ def _refine(system: System, right: jax.Array) -> tuple[jax.Array, jax.Array]:
     B, D = _function(system, _root), _function(system, lambda d: d)
     T, BT = _function(system, lambda d: _inverse(d, delta)), _function(system, lambda d: _root(d) * _inverse(d, delta))
 
+    # rows that are kept: of a sparse program A dx - H u, u = -B y, H = B^-1 (D + delta (I - D)) B^-1; else B = I, D = 0
+    of_exact = _function(system, lambda d: _inverse_root(d, delta)) if program.A.is_sparse else lambda v: v
+
     def precondition(e):
         of_rows = program.A.rmatvec(replace_exact(program.A, BT(e[n:]), 0))
-        dx, exact = solve_reduced(system.reduced, e[:n] - of_rows, -e[n : n + program.A.num_exact])
+        dx, exact = solve_reduced(system.reduced, e[:n] - of_rows, of_exact(-e[n : n + program.A.num_exact]))
         y = -T(e[n:] + B(program.A.matvec(dx)))
-        return jnp.concatenate([dx, replace_exact(program.A, y, -exact)])
+        return jnp.concatenate([dx, replace_exact(program.A, y, -of_exact(exact))])
 
     def left(d):
         dx, y = d[:n], d[n:]

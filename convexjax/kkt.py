@@ -46,11 +46,11 @@ def factor(program: ConeProgram, scaling: tuple, boost: jax.Array) -> Factor:
     regularisation = SPARSE_REGULARISATION if program.A.is_sparse else REGULARISATION
     delta, epsilon = (jnp.asarray(r, dtype) * boost for r in regularisation[dtype.name])
     weighted_A = program.cone.weigh("regularised_inverse", scaling, delta, program.A)
-    rows = None
+    kept = None
     if program.A.is_sparse:
-        ones = jnp.ones_like(program.b)
-        rows = ones, program.cone.hessian(scaling, ones) + delta
-    return Factor(factorise(program, weighted_A, epsilon, rows=rows), weighted_A, scaling, delta)
+        of_columns = lambda i, part, v: jax.vmap(lambda v: part.hessian(scaling[i], v) + delta * v, 1, 1)(v)
+        kept = program.cone.matrices(of_columns, program.A.num_general, dtype)
+    return Factor(factorise(program, weighted_A, epsilon, kept=kept), weighted_A, scaling, delta)
 
 
 class Woodbury(NamedTuple):
@@ -63,7 +63,7 @@ class Woodbury(NamedTuple):
 
 
 class Sparse(NamedTuple):
-    """Factors of [P + shift I + the bounds of A'W A, A'R; R A, -H], A without the bounds."""
+    """Factors of [P + shift I + the bounds of A'W A, A'; A, -H], A without the bounds."""
 
     factors: sparse_factor.Factors
 
@@ -77,11 +77,11 @@ def factorise(
     weighted_A: Rows,
     epsilon: jax.Array | float,
     relative: float = 0,
-    rows: tuple[jax.Array, jax.Array] | None = None,
+    kept: list[jax.Array] | None = None,
 ) -> Reduced:
     """Factors of M = P + shift I + A'W A, given W A: a Cholesky factor; with a structured P what never has n x n
     entries; for an optimal control problem a Riccati recursion. The shift is epsilon and, but there, `relative` times
-    the largest entry of the diagonal. `rows` are for sparse programs, where W = R H^-1 R: R and H, diagonal."""
+    the largest entry of the diagonal. A sparse program keeps the general rows, with W^-1 = H in blocks `kept`."""
     A, P = program.A, program.P
     if isinstance(program, StageProgram) and isinstance(weighted_A, StageRows):
         return riccati.factor(program, weighted_A.weights, epsilon)
@@ -93,10 +93,9 @@ def factorise(
         C = jnp.concatenate([P.factor.T, weighted_A.matrix])
         inner = jnp.eye(B.shape[0], dtype=B.dtype) + (C / diagonal) @ B.T
         return Woodbury(diagonal, B, C, jax.scipy.linalg.lu_factor(inner))
-    if rows is not None:
+    if kept is not None:
         shift = epsilon + relative * jnp.max(diagonal, initial=0)
-        root, negative = (v[: A.num_general] for v in rows)
-        return Sparse(sparse_factor.factor(P, A.matrix, diagonal + shift, root, negative))
+        return Sparse(sparse_factor.factor(P, A.matrix, diagonal + shift, kept))
     M = A.matrix.T @ weighted_A.matrix + jnp.diag(diagonal)
     M = M if P is None else M + P
     shift = epsilon + relative * jnp.max(jnp.diagonal(M), initial=0)
@@ -104,9 +103,8 @@ def factorise(
 
 
 def solve_reduced(reduced: Reduced, right: jax.Array, exact: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(dx, dz) with M dx + A'R dz = right, R A dx - H dz = exact for the rows that are kept out of M
-    (`Rows.num_exact`): the equations of a Riccati recursion, where R = I and H = 0, and all but the bounds of a sparse
-    program."""
+    """(dx, dz) with M dx + A'dz = right, A dx - H dz = exact for the rows that are kept out of M (`Rows.num_exact`):
+    the equations of a Riccati recursion, where H = 0, and all but the bounds of a sparse program."""
     if isinstance(reduced, Riccati):
         return riccati.solve(reduced, right, exact)
     if isinstance(reduced, Sparse):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convexjax.pytrees import pytree
-from convexjax.sparse_matrix import SparseMatrix, WeightedSparse
+from convexjax.sparse_matrix import SparseMatrix
 
 
 def reductions(sums: tuple = (), maxima: tuple = ()) -> list[jax.Array]:
@@ -140,11 +140,6 @@ class Rows:
         return isinstance(self.matrix, SparseMatrix)
 
     @property
-    def is_elementwise(self) -> bool:
-        """Whether it is known by its products, and every cone is elementwise."""
-        return self.is_sparse
-
-    @property
     def dtype(self):
         return self.matrix.dtype
 
@@ -173,8 +168,7 @@ class Rows:
 
     def weighted(self, weights: jax.Array) -> "Rows":
         """W A for the diagonal W of `weights`."""
-        own, bounds = weights[: self.num_general], self.bound_rows(weights)
-        matrix = WeightedSparse(self.matrix, own) if self.is_sparse else own[:, None] * self.matrix
+        matrix, bounds = weights[: self.num_general, None] * self.matrix, self.bound_rows(weights)
         return Rows(matrix, tuple(w * d for w, d in zip(bounds, self.diagonals, strict=True)))
 
     def bound_rows(self, v: jax.Array) -> list[jax.Array]:

@@ -27,7 +27,7 @@ START = 0.1
 
 def applies(program: ConeProgram) -> bool:
     """Whether a program is of this kind, as far as its structure says."""
-    if not isinstance(program.A, Rows) or program.A.diagonals or program.P is not None:
+    if not isinstance(program.A, Rows) or program.A.is_sparse or program.A.diagonals or program.P is not None:
         return False
     sides = [part.side for part in program.cone.parts if isinstance(part, PSD)]
     kinds = all(isinstance(part, PSD | Nonnegative) for part in program.cone.parts)

@@ -1,11 +1,11 @@
 """Systems with the matrix
 
-    K = [P + D   A'R]
-        [R A     -H ]
+    K = [P + D   A']
+        [A      -H ]
 
-for sparse P and A and diagonal D > 0, R and H > 0, by its LDL' factors. It is quasidefinite: it has such factors in
-every order of its rows (Vanderbei, "Symmetric quasidefinite matrices", 1995), so that the order is free to keep them
-sparse.
+for sparse P and A, diagonal D > 0 and positive definite H in blocks, by its LDL' factors. It is quasidefinite: it has
+such factors in every order of its rows (Vanderbei, "Symmetric quasidefinite matrices", 1995), so that the order is free
+to keep them sparse.
 
 The factors are QDLDL's (the extra `sparse`), in float64, on the host: the compiled program calls back. It gets a number
 for its factors, with which it asks for solutions. The host keeps the factors of the last calls, and of many more the
@@ -13,6 +13,7 @@ matrices, so that factors can be made anew; an answer for a number that is known
 """
 
 from collections import OrderedDict
+from functools import partial
 from threading import Lock
 
 import jax
@@ -30,14 +31,16 @@ Factors = jax.Array
 """The numbers by which the host knows the factors."""
 
 
-def factor(
-    P: SparseMatrix | None, A: SparseMatrix, diagonal: jax.Array, root: jax.Array, negative: jax.Array
-) -> Factors:
-    """Factorise K; P symmetric (None for zero), `diagonal`, `root` and `negative` are D, R and H as vectors."""
+def factor(P: SparseMatrix | None, A: SparseMatrix, diagonal: jax.Array, blocks: list[jax.Array]) -> Factors:
+    """Factorise K; P symmetric (None for zero), `diagonal` D as a vector, `blocks` of H, each (count, dim, dim)."""
     P = SparseMatrix.zeros((A.shape[1], A.shape[1]), A.dtype) if P is None else P
-    values = (P.values, diagonal, A.values, root, negative)
+    upper = [block[:, *np.triu_indices(block.shape[1])].reshape(-1) for block in blocks]
+    negative = jnp.concatenate([jnp.zeros(0, A.dtype), *upper])
+    sizes = tuple(block.shape[:2] for block in blocks)
+    values = (P.values, diagonal, A.values, negative)
     pattern = P.rows, P.columns, A.rows, A.columns
-    return jax.pure_callback(_factor, jax.ShapeDtypeStruct((), jnp.int32), *pattern, *values, vmap_method="expand_dims")
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    return jax.pure_callback(partial(_factor, sizes), number, *pattern, *values, vmap_method="expand_dims")
 
 
 def solve(factors: Factors, right: jax.Array) -> jax.Array:
@@ -59,26 +62,27 @@ def is_definite(P: SparseMatrix, diagonal: jax.Array) -> jax.Array:
 class Pattern:
     """Where the entries of the quasidefinite matrix are, and the factors of such matrices."""
 
-    def __init__(self, n: int, m: int, indices: tuple):
-        self.indices, self.n, self.m = indices, n, m
+    def __init__(self, n: int, sizes: tuple, indices: tuple):
+        self.indices, self.n, self.sizes = indices, n, sizes
+        self.size = n + sum(count * dim for count, dim in sizes)
         P_rows, P_columns, A_rows, A_columns = indices
         self.upper = np.flatnonzero(P_rows <= P_columns)
-        diagonal, below = np.arange(n), n + np.arange(m)
-        rows = np.concatenate([P_rows[self.upper], diagonal, A_columns, below])
-        columns = np.concatenate([P_columns[self.upper], diagonal, n + A_rows, below])
+        diagonal, below = np.arange(n), _block_entries(sizes)
+        rows = np.concatenate([P_rows[self.upper], diagonal, A_columns, n + below[0]])
+        columns = np.concatenate([P_columns[self.upper], diagonal, n + A_rows, n + below[1]])
         self.order = np.lexsort((rows, columns))
         rows, columns = rows[self.order], columns[self.order]
         new = np.ones(rows.size, bool)
         new[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
         self.starts = np.flatnonzero(new)
-        starts_of_columns = np.searchsorted(columns[self.starts], np.arange(n + m + 1))
+        starts_of_columns = np.searchsorted(columns[self.starts], np.arange(self.size + 1))
         self.frame = rows[self.starts].astype(np.int32), starts_of_columns.astype(np.int32)
         self.solvers: OrderedDict = OrderedDict()  # number -> factors
         self.matrices: OrderedDict = OrderedDict()  # number -> values of the matrix
 
-    def values(self, P, diagonal, A, root, negative) -> np.ndarray:
+    def values(self, P, diagonal, A, negative) -> np.ndarray:
         """The entries of the matrix, column by column."""
-        given = np.concatenate([P[self.upper], diagonal, A * root[self.indices[2]], -negative])
+        given = np.concatenate([P[self.upper], diagonal, A, -negative])
         return np.add.reduceat(given[self.order], self.starts)
 
     def factorise(self, number: int, values: np.ndarray, lanes: int):
@@ -91,7 +95,7 @@ class Pattern:
         ):
             self.matrices.popitem(last=False)
         rows, starts = self.frame
-        matrix = sparse.csc_matrix((values, rows, starts), shape=(self.n + self.m,) * 2)
+        matrix = sparse.csc_matrix((values, rows, starts), shape=(self.size, self.size))
         old = self.solvers.popitem(last=False)[1] if len(self.solvers) >= max(FACTORS, 2 * lanes) else None
         solver = None
         if np.isfinite(values).all():
@@ -122,13 +126,25 @@ _count = 0
 _lock = Lock()
 
 
-def _pattern(n: int, m: int, indices: tuple) -> Pattern:
+def _block_entries(sizes: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the upper triangles of blocks, one below the other."""
+    first, rows, columns = 0, [np.zeros(0, int)], [np.zeros(0, int)]
+    for count, dim in sizes:
+        starts = first + dim * np.arange(count)[:, None]
+        upper = np.triu_indices(dim)
+        rows.append((starts + upper[0]).ravel())
+        columns.append((starts + upper[1]).ravel())
+        first += count * dim
+    return np.concatenate(rows), np.concatenate(columns)
+
+
+def _pattern(n: int, sizes: tuple, indices: tuple) -> Pattern:
     for key, pattern in reversed(_patterns.items()):
-        same = (pattern.n, pattern.m) == (n, m) and all(map(np.array_equal, pattern.indices, indices))
+        same = (pattern.n, pattern.sizes) == (n, sizes) and all(map(np.array_equal, pattern.indices, indices))
         if same:
             _patterns.move_to_end(key)
             return pattern
-    pattern = Pattern(n, m, tuple(np.array(part) for part in indices))
+    pattern = Pattern(n, sizes, tuple(np.array(part) for part in indices))
     _patterns[id(pattern)] = pattern
     if len(_patterns) > PATTERNS:
         _patterns.popitem(last=False)
@@ -147,14 +163,14 @@ def _lanes(*arrays_and_ranks) -> tuple[tuple, list]:
     ]
 
 
-def _factor(*data):
+def _factor(sizes, *data):
     global _count
     batch, data = _lanes(*((part, 1) for part in data))
-    n, m = data[5].shape[-1], data[7].shape[-1]
+    n = data[5].shape[-1]
     numbers = []
     with _lock:
         for lane in zip(*data, strict=True):
-            pattern = _pattern(n, m, lane[:4])
+            pattern = _pattern(n, sizes, lane[:4])
             values = [np.asarray(part, np.float64) for part in lane[4:]]
             _count = (_count + 1) % 2**31
             pattern.factorise(_count, pattern.values(*values), len(data[0]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from convexjax.pytrees import pytree, static
 
@@ -67,6 +68,11 @@ class SparseMatrix:
         own = jnp.where(self.rows == self.columns, self.values, 0)
         return jax.ops.segment_sum(own, self.rows, num_segments=self.shape[0])
 
+    def reordered(self, order: np.ndarray) -> "SparseMatrix":
+        """The matrix whose row k is row order[k] of this one."""
+        position = np.argsort(order).astype(np.int32)
+        return replace(self, rows=jnp.asarray(position)[self.rows])
+
     def above(self, other: "SparseMatrix") -> "SparseMatrix":
         """The rows of this matrix, and below them those of the other."""
         return SparseMatrix(
@@ -75,20 +81,3 @@ class SparseMatrix:
             jnp.concatenate([self.columns, other.columns]),
             (self.shape[0] + other.shape[0], self.shape[1]),
         )
-
-
-@pytree
-@dataclass(frozen=True)
-class WeightedSparse:
-    """W M for a sparse matrix M and a diagonal W, given as a vector, kept apart."""
-
-    matrix: SparseMatrix
-    weights: jax.Array
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Of the matrix."""
-        return self.matrix.shape
-
-    def __rmatmul__(self, z: jax.Array) -> jax.Array:
-        return (z * self.weights) @ self.matrix

@@ -49,11 +49,6 @@ class StageRows(Rows):
         return self.num_equations
 
     @property
-    def is_elementwise(self) -> bool:
-        """As in `Rows`."""
-        return True
-
-    @property
     def dtype(self):
         return self.A.dtype
 

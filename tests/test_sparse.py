@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse as sparse
-from helpers import COMPILED_AS_BY_USERS
+from helpers import COMPILED_AS_BY_USERS, certify_conic, solved_program
 from jax.experimental.sparse import BCOO, BCSR
 
 import convexjax as cj
@@ -35,6 +35,10 @@ def dense(matrix):
 
 def bcoo(matrix):
     return BCOO.from_scipy_sparse(matrix)
+
+
+def bcoo_of(matrix):
+    return BCOO.fromdense(jnp.asarray(matrix))
 
 
 @pytest.fixture(scope="module")
@@ -212,12 +216,54 @@ def test_factors_are_made_again():
     """When more of them are asked for than are kept."""
     M = cj.sparse_matrix.SparseMatrix(jnp.ones(1), jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32), (1, 1))
     right, one = jnp.array([1.0, 0.0]), jnp.ones(1)
-    numbers = [sparse_factor.factor(None, M, one * (k + 1), one, one) for k in range(3 * sparse_factor.FACTORS)]
+    numbers = [
+        sparse_factor.factor(None, M, one * (k + 1), [one[:, None, None]]) for k in range(3 * sparse_factor.FACTORS)
+    ]
     for k, number in enumerate(numbers):
         inverse = np.linalg.inv([[k + 1, 1.0], [1.0, -1.0]])
         np.testing.assert_allclose(sparse_factor.solve(number, right), inverse @ right, atol=1e-12)
     unknown = sparse_factor.solve(jnp.int32(2**30), right)
     assert np.isnan(unknown).all()
+
+
+# ----------------------------------------------------------------------------- other cones
+
+CONES = {
+    "second order": [cj.SecondOrder(4, count=2), cj.Nonnegative(3), cj.SecondOrder(3)],
+    "semidefinite": [cj.PSD(3, count=2)],
+    "six": [
+        cj.Zero(2),
+        cj.Exponential(2),
+        cj.SecondOrder(4),
+        cj.Nonnegative(3),
+        cj.PSD(3),
+        cj.Power(np.array([0.3, 0.6])),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", CONES)
+def test_conic_programs(name):
+    cones = CONES[name]
+    (P, q, A, b), *_ = solved_program(np.random.default_rng(1), 8, cones)
+    A = np.where(np.abs(A) > 0.3, A, 0)
+    found = cj.solve_conic(sparse.csr_array(P), q, sparse.csr_array(A), b, cones)
+    reference = cj.solve_conic(P, q, A, b, cones)
+    assert found.status == reference.status
+    if found.status == Status.SOLVED:
+        certify_conic(P, q, A, b, cones, found)
+        np.testing.assert_allclose(found.objective, reference.objective, rtol=1e-7, atol=1e-7)
+
+    def value(data, of_P, of_A):
+        q, b = data
+        found = cj.solve_conic(of_P(P), q, of_A(A), b, cones, options=cj.Options(polish=True))
+        return found.x @ jnp.arange(1.0, 9.0) + found.objective
+
+    data = jnp.asarray(q), jnp.asarray(b)
+    slopes = jax.grad(value)(data, bcoo_of, bcoo_of)
+    expected = jax.grad(value)(data, jnp.asarray, jnp.asarray)
+    for slope, other in zip(slopes, expected, strict=True):
+        np.testing.assert_allclose(slope, other, rtol=1e-6, atol=1e-6 * np.abs(other).max())
 
 
 # ----------------------------------------------------------------------------- bad input

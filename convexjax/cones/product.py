@@ -4,7 +4,9 @@ Cones of one group are merged, and the groups put into the solver's own row orde
 maps between the user's rows and the solver's.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from convexjax.cones.base import Cone
 from convexjax.cones.linear import Nonnegative
 from convexjax.linear_algebra import Rows
 from convexjax.pytrees import pytree, static
+from convexjax.sparse_matrix import SparseMatrix
 
 
 @pytree
@@ -55,11 +58,13 @@ class ProductCone(Cone):
     def degree(self):
         return sum(part.degree for part in self.parts)
 
-    def to_solver(self, v: jax.Array) -> jax.Array:
-        """Rows in the user's order to the solver's (any trailing bound rows may be absent)."""
+    def to_solver(self, v):
+        """Rows of a vector or matrix in the user's order to the solver's (any trailing bound rows may be absent)."""
         if self.permutation is None:
             return v
         order = np.asarray(self.permutation, np.int32)
+        if isinstance(v, SparseMatrix):
+            return v.reordered(order)
         return v[order[order < v.shape[0]]]
 
     def to_user(self, v: jax.Array) -> jax.Array:
@@ -116,14 +121,28 @@ class ProductCone(Cone):
 
     def weigh(self, method, of_parts, how, A: Rows) -> Rows:
         """`regularised_inverse` or `spectral` (`method`) of all rows of a constraint matrix."""
-        if A.is_elementwise:
+        if A.matrix is None:  # rows known by their products, and elementwise cones alone
             ones = jnp.ones((self.rows, 1), A.dtype)
             return A.weighted(self._join_columns(method, of_parts, how, ones)[:, 0])
-        dense, diagonals = self._join_columns(method, of_parts, how, A.matrix), A.diagonals
+        diagonals = A.diagonals
+        if isinstance(A.matrix, SparseMatrix):  # whose rows linear systems keep as they are
+            matrix: Any = SparseMatrix.zeros(A.matrix.shape, A.dtype)
+        else:
+            matrix = self._join_columns(method, of_parts, how, A.matrix)
         if diagonals:
             bounds = getattr(self.parts[-1], method)(of_parts[-1], how, jnp.concatenate(diagonals)[:, None])
             diagonals = tuple(bounds.reshape(len(diagonals), -1))
-        return Rows(dense, diagonals)
+        return Rows(matrix, diagonals)
+
+    def matrices(self, apply: Callable, num_rows: int, dtype) -> list[jax.Array]:
+        """The matrices (count, dim, dim) of a linear map that keeps copies apart, `apply(i, part, v)` for columns v
+        (rows of the part, k), of the parts within the first `num_rows` rows."""
+        found = []
+        for i, (part, own) in enumerate(self._slices()):
+            if own.stop <= num_rows:
+                units = jnp.tile(jnp.eye(part.dim, dtype=dtype), (part.count, 1))
+                found.append(apply(i, part, units).reshape(part.count, part.dim, part.dim))
+        return found
 
     def correction(self, scaling, s, z, ds, dz, sigma_mu):
         return self._join("correction", s, z, ds, dz, before=(scaling,), after=(sigma_mu,))

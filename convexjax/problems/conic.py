@@ -10,7 +10,14 @@ from convexjax.cones.base import Cone, require_pytree
 from convexjax.cones.product import ProductCone
 from convexjax.linear_algebra import Rows
 from convexjax.options import Options
-from convexjax.problems.arguments import checked_options, floating, require_given, require_shape, symmetric
+from convexjax.problems.arguments import (
+    checked_options,
+    floating,
+    floating_matrices,
+    require_given,
+    require_shape,
+    symmetric,
+)
 from convexjax.solution import Solution
 from convexjax.solver import solve
 
@@ -39,6 +46,8 @@ def solve_conic(
             `Exponential`, `Power`, or a subclass of `convexjax.cones.Cone` of your own. Their sizes add up to m.
         options: see `Options`.
         warm_start: a `Solution` of a similar problem, or arrays (x, s, z), as in `solve_qp`.
+
+    P and A may be sparse, as in `solve_qp`; each copy of a cone is a dense block, so that cones should be small.
 
     Returns:
         `Solution` with `x` (n,), `s` (m,) in K, the dual `z` (m,) in K*, so that `Px + q + A'z = 0`, `objective`,
@@ -71,7 +80,7 @@ def solve_conic(
     for i, cone in enumerate(cones):
         cone.validate(f"cones[{i}]")
     require_given(q=q, A=A, b=b)
-    P, q, A, b = floating(P=P, q=q, A=A, b=b)
+    P, A, q, b = floating_matrices({"P": P, "A": A}, {"q": q, "b": b})
     require_shape("q", q, (None,))
     n = q.shape[0]
     require_shape("A", A, (None, n), "with one column per entry of q")
