@@ -248,7 +248,7 @@ def test_a_quadratic_program_learns_its_equation():
 def test_interrupted_training_goes_on_to_the_same_bits(network, trained, tmp_path, capsys):
     pytest.importorskip("orbax.checkpoint")
     pytest.importorskip("tqdm")
-    from convexjax.learn import checkpoint
+    from convexjax.learn.training import checkpoint
 
     class Killed(Exception):
         pass
