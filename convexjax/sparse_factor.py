@@ -25,7 +25,7 @@ from convexjax.sparse_matrix import SparseMatrix
 
 # Patterns that are remembered; factors of a pattern that are kept at least; matrices of a pattern, and their bytes.
 PATTERNS, FACTORS = 8, 4
-MATRICES, MATRIX_BYTES = 1000, 500_000_000
+MATRICES, MATRIX_BYTES = 1000, 100_000_000
 
 Factors = jax.Array
 """The numbers by which the host knows the factors."""
@@ -147,7 +147,9 @@ def _pattern(n: int, sizes: tuple, indices: tuple) -> Pattern:
     pattern = Pattern(n, sizes, tuple(np.array(part) for part in indices))
     _patterns[id(pattern)] = pattern
     if len(_patterns) > PATTERNS:
-        _patterns.popitem(last=False)
+        _, forgotten = _patterns.popitem(last=False)
+        for number in [number for number, known in _pattern_of.items() if known is forgotten]:
+            del _pattern_of[number]
     return pattern
 
 

@@ -222,6 +222,14 @@ def test_factors_are_made_again():
     for k, number in enumerate(numbers):
         inverse = np.linalg.inv([[k + 1, 1.0], [1.0, -1.0]])
         np.testing.assert_allclose(sparse_factor.solve(number, right), inverse @ right, atol=1e-12)
+    for k in range(2 * sparse_factor.PATTERNS):  # the host forgets the oldest patterns, and what it knew of them
+        other = cj.sparse_matrix.SparseMatrix(
+            jnp.ones(1), jnp.zeros(1, jnp.int32), jnp.full(1, k, jnp.int32), (1, k + 2)
+        )
+        number = sparse_factor.factor(None, other, jnp.ones(k + 2), [one[:, None, None]])
+        assert np.isfinite(sparse_factor.solve(number, jnp.ones(k + 3))).all()
+    assert len(sparse_factor._patterns) == sparse_factor.PATTERNS
+    assert {id(known) for known in sparse_factor._pattern_of.values()} <= set(sparse_factor._patterns)
     unknown = sparse_factor.solve(jnp.int32(2**30), right)
     assert np.isnan(unknown).all()
 
