@@ -37,6 +37,14 @@ def convergence(solution: Solution, axes=None) -> Any:
 
     Raises:
         ValueError: a solution without history, or with many lanes.
+
+    >>> import matplotlib
+    >>> matplotlib.use("agg")
+    >>> import convexjax as cj
+    >>> solution = cj.solve_lp([1.0, 2.0], lb=[0.0, 1.0], options=cj.Options(history=20))
+    >>> axes = cj.plot.convergence(solution)
+    >>> [line.get_label() for line in axes.lines]
+    ['primal residual', 'dual residual', 'gap']
     """
     history = solution.info.history
     if history is None:
@@ -66,6 +74,15 @@ def regularisation_path(penalties: ArrayLike, path: Any, names: Sequence[str] | 
         path: a model with `coefficients` (k, d) or (k, d, q), such as `learn.elastic_net.path` returns.
         names: d, of the columns, for a legend.
         axes: to draw on; None for new ones.
+
+    >>> import matplotlib
+    >>> matplotlib.use("agg")
+    >>> from types import SimpleNamespace
+    >>> from convexjax import plot
+    >>> path = SimpleNamespace(coefficients=[[0.9, 0.5], [0.5, 0.1], [0.0, 0.0]])
+    >>> axes = plot.regularisation_path([0.1, 0.5, 1.0], path, names=["age", "weight"])
+    >>> [line.get_label() for line in axes.lines[:2]]
+    ['age', 'weight']
     """
     penalties = np.asarray(penalties)
     coefficients = np.asarray(path.coefficients).reshape(len(penalties), -1)
@@ -88,6 +105,15 @@ def validation_curve(values: ArrayLike, found: CrossValidation, axes=None) -> An
         values: (k,), positive, of the hyperparameter.
         found: of `learn.validation.cross_validate`.
         axes: to draw on; None for new ones.
+
+    >>> import matplotlib
+    >>> matplotlib.use("agg")
+    >>> from types import SimpleNamespace
+    >>> from convexjax import plot
+    >>> found = SimpleNamespace(mean=[3.0, 1.0, 2.0], deviation=[0.1, 0.2, 0.1], best=1)
+    >>> axes = plot.validation_curve([0.1, 1.0, 10.0], found)
+    >>> axes.get_xscale()
+    'log'
     """
     axes = _axes(axes)
     values, mean, deviation = (np.asarray(v) for v in (values, found.mean, found.deviation))
@@ -109,6 +135,13 @@ def trade_off(
         labels: of the two axes.
         axes: to draw on; None for new ones. Another curve takes the next colour.
         style: what `axes.plot` takes, such as label, color, marker.
+
+    >>> import matplotlib
+    >>> matplotlib.use("agg")
+    >>> from convexjax import plot
+    >>> axes = plot.trade_off([1.0, 2.0, 3.0], [3.0, 1.5, 1.0], ("risk", "loss"), label="frontier")
+    >>> axes.get_xlabel(), axes.lines[0].get_label()
+    ('risk', 'frontier')
     """
     axes = _axes(axes)
     axes.plot(np.asarray(first), np.asarray(second), **{"color": _colour(len(axes.lines)), "marker": "o"} | style)
@@ -129,6 +162,15 @@ def decision_regions(model: Any, X: ArrayLike, y: ArrayLike, axes=None) -> Any:
 
     Raises:
         ValueError: X that has not two columns, a model that returns numbers instead of labels.
+
+    >>> import matplotlib
+    >>> matplotlib.use("agg")
+    >>> import numpy as np
+    >>> from convexjax import plot
+    >>> X, y = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([0, 1])
+    >>> axes = plot.decision_regions(lambda Z: (Z[:, 0] > 0.5).astype(int), X, y)
+    >>> len(axes.collections) > 1
+    True
     """
     X, y = np.asarray(X), np.asarray(y)
     if X.ndim != 2 or X.shape[1] != 2:
